@@ -1,0 +1,1 @@
+//! The compiled BPF object and the layout of its records.

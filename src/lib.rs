@@ -1,0 +1,6 @@
+//! timesink: run any program and be told where its time went.
+#![deny(unsafe_code)]
+
+pub mod capture;
+pub mod model;
+pub mod symbols;
