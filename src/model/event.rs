@@ -337,8 +337,8 @@ pub struct WaitStack {
     pub call: Option<Call>,
     /// Blocked time this stack stands for, ns; 0 for the extra stack of a (call, object)'s first wait.
     pub weight: Nanos,
-    /// The stack.
-    pub stack: StackId,
+    /// The stack; `None` if it could not be taken (its weight still counts, without a site).
+    pub stack: Option<StackId>,
 }
 
 /// A look from outside at a thread that was not running.

@@ -1,4 +1,105 @@
 //! From addresses to names: address spaces, unwinding of dumped stacks, symbols.
 //!
-//! [`Namer`] is the one entry. It is fed what processes map, in order, and raw stacks;
-//! it gives back [`StackId`](crate::model::StackId)s and the definitions behind them.
+//! [`Namer`] is the one entry. It is told what processes map, in order, and given raw
+//! stacks; it gives back [`StackId`]s and the definitions behind them.
+
+use crate::model::Definition;
+use crate::model::Pid;
+use crate::model::StackCounts;
+use crate::model::StackId;
+use crate::model::Text;
+
+/// A new program image, as the kernel knows it right after exec.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The process.
+    pub pid: Pid,
+    /// Path of the program, from the process's root.
+    pub path: Text,
+    /// Device and inode of the program (0, 0 if not seen).
+    pub identity: (u64, u64),
+    /// Auxiliary vector entries `AT_PHDR`, `AT_ENTRY`, `AT_BASE` (load address of the
+    /// interpreter) and `AT_SYSINFO_EHDR` (vdso); 0 where not seen.
+    pub at_phdr: u64,
+    /// See `at_phdr`.
+    pub at_entry: u64,
+    /// See `at_phdr`.
+    pub at_base: u64,
+    /// See `at_phdr`.
+    pub at_sysinfo_ehdr: u64,
+}
+
+/// An executable mapping of a file.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    /// The process.
+    pub pid: Pid,
+    /// First address.
+    pub start: u64,
+    /// First address behind it.
+    pub end: u64,
+    /// Offset in the file of `start`.
+    pub file_offset: u64,
+    /// Path of the file, from the process's root.
+    pub path: Text,
+    /// Device and inode (0, 0 if not seen).
+    pub identity: (u64, u64),
+    /// Build id, empty if not seen.
+    pub build_id: Vec<u8>,
+}
+
+/// A stack as it was taken: registers, stack bytes, and what the kernel walked.
+#[derive(Clone, Debug, Default)]
+pub struct RawStack {
+    /// The process.
+    pub pid: Pid,
+    /// User-space registers; `None` for a stack without a user part.
+    pub registers: Option<Registers>,
+    /// Bytes of the user stack from `sp` upwards; may be empty.
+    pub bytes: Vec<u8>,
+    /// User addresses by frame pointers as the kernel walked them, innermost first; may be empty.
+    pub chain: Vec<u64>,
+    /// Kernel addresses, innermost first; may be empty.
+    pub kernel: Vec<u64>,
+}
+
+/// User-space registers that unwinding starts from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Registers {
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Frame pointer; `None` when taken from outside, where it cannot be read.
+    pub fp: Option<u64>,
+}
+
+/// Unwinds and names stacks. Not thread-safe, not fast: keep it off the drain path
+/// (see `capture::naming`).
+#[derive(Default)]
+pub struct Namer {}
+
+impl Namer {
+    /// Forgets the old image of a process and begins with the new one.
+    pub fn exec(&mut self, _image: &Image) {}
+    /// A child starts with its parent's mappings.
+    pub fn fork(&mut self, _parent: Pid, _child: Pid) {}
+    /// A file was mapped executable.
+    pub fn map(&mut self, _mapping: &Mapping) {}
+    /// A process ended.
+    pub fn exit(&mut self, _pid: Pid) {}
+    /// Unwinds one stack and gives its id; new modules, frames and stacks go to `define` first.
+    pub fn stack(
+        &mut self,
+        _raw: &RawStack,
+        _define: &mut dyn FnMut(Definition),
+    ) -> Option<StackId> {
+        None
+    }
+    /// Gives names to the frames that have none yet.
+    pub fn name(&mut self, _define: &mut dyn FnMut(Definition)) {}
+    /// What became of the stacks so far.
+    pub fn counts(&self) -> StackCounts {
+        StackCounts::default()
+    }
+}
