@@ -1,6 +1,7 @@
 //! timesink: run any program and be told where its time went.
 #![deny(unsafe_code)]
 
+pub mod analysis;
 pub mod capture;
 pub mod model;
 pub mod symbols;

@@ -6,23 +6,38 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod call;
+mod classify;
 mod damage;
 mod event;
 mod ids;
 mod map;
+mod runs;
 mod stack;
 mod state;
+mod syscalls;
 mod text;
+mod thread;
 mod time;
+mod timeline;
 mod trace;
+mod walk;
+mod words;
 
 pub use call::*;
+pub use classify::*;
 pub use damage::*;
 pub use event::*;
 pub use ids::*;
 pub use map::*;
+pub use runs::*;
 pub use stack::*;
 pub use state::*;
+pub use syscalls::syscall_label;
+pub use syscalls::syscall_name;
 pub use text::*;
+pub use thread::*;
 pub use time::*;
+pub use timeline::*;
 pub use trace::*;
+pub use walk::*;
+pub use words::*;

@@ -16,6 +16,15 @@ pub trait Trace {
     fn damage(&self) -> &[Damage];
     /// Calls `visit` with every event in order of [`Event::time`].
     fn for_each(&self, visit: &mut dyn FnMut(&Event));
+    /// The same without [`Event::Interval`] and [`Event::Gap`], which are nearly all of a
+    /// trace: a file can skip them unread.
+    fn for_each_but_intervals(&self, visit: &mut dyn FnMut(&Event)) {
+        self.for_each(&mut |event| {
+            if !matches!(event, Event::Interval(_) | Event::Gap(_)) {
+                visit(event);
+            }
+        });
+    }
 }
 
 /// What was recorded, when, where and how. Written first.

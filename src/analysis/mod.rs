@@ -1,0 +1,7 @@
+//! From a trace to a report: folds over events. Pure: no files, formats, terminals, colours.
+#![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod report;
+
+pub use report::*;

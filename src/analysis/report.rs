@@ -1,0 +1,497 @@
+//! The report: what every output says. Field for field the schema `timesink.report/1`.
+//!
+//! Times are integer nanoseconds; instants are counted from the start of the run. A section
+//! that a tier or this version cannot fill is there and empty, with the reason in
+//! `health.warnings`; `None` (`null`) means "not measured at this tier".
+
+use crate::model::State;
+use crate::model::States;
+use crate::model::Text;
+use serde::Serialize;
+use serde::Serializer;
+use serde::ser::SerializeMap;
+
+/// Name and version of the schema.
+pub const SCHEMA: &str = "timesink.report/1";
+
+/// The whole report.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// Version of timesink that analysed.
+    pub version: String,
+    /// The command and its arguments.
+    pub command: Vec<Shown>,
+    /// How the command ended; `None` if it had not when the recording did.
+    pub exit: Option<ExitStatus>,
+    /// When the run began: ns since 1970 by the real-time clock.
+    pub started: u64,
+    /// From the root's exec to its exit.
+    pub wall_ns: u64,
+    /// Capture tier.
+    pub tier: &'static str,
+    /// The machine.
+    pub host: Host,
+    /// How far the report can be trusted.
+    pub health: Health,
+    /// What recording cost.
+    pub cost: Cost,
+    /// All threads' time by state.
+    pub budget: Budget,
+    /// Processes, in order of start.
+    pub processes: Vec<ProcessRow>,
+    /// Threads, in order of start.
+    pub threads: Vec<ThreadRow>,
+    /// What was waited for, longest total wait first.
+    pub objects: Vec<Object>,
+    /// CPUs in use over the run.
+    pub utilisation: Utilisation,
+    /// Functions by CPU time of their samples, largest first.
+    pub functions: Vec<FunctionRow>,
+    /// See `docs/FORMAT.md`.
+    pub critical_path: Vec<PathStep>,
+    /// See `docs/FORMAT.md`.
+    pub whatif: Vec<WhatIf>,
+    /// See `docs/FORMAT.md`.
+    pub findings: Vec<Finding>,
+    /// The answer in one sentence.
+    pub verdict: Verdict,
+}
+
+/// Bytes from outside, escaped for display (see [`Text`]).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize)]
+#[serde(transparent)]
+pub struct Shown(pub String);
+
+impl From<&Text> for Shown {
+    fn from(text: &Text) -> Self {
+        Self(text.to_string())
+    }
+}
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(u32),
+    /// This signal ended it.
+    Signal(u32),
+}
+
+impl ExitStatus {
+    /// From a status word as `wait` gives it.
+    pub fn from_status(status: u32) -> Self {
+        match status & 0x7f {
+            0 => Self::Code((status >> 8) & 0xff),
+            signal => Self::Signal(signal),
+        }
+    }
+}
+
+/// The machine.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Host {
+    /// `uname -r`.
+    pub kernel: String,
+    /// CPUs online.
+    pub cpus_online: u32,
+    /// CPUs the command could use.
+    pub cpus_allowed: u32,
+    /// CPU quota of its cgroup, in CPUs; `None` without one.
+    pub cpu_quota: Option<Cpus>,
+}
+
+/// A quota in CPUs, kept in thousandths so that reports stay byte-identical.
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cpus(pub u64);
+
+impl Serialize for Cpus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0 as f64 / 1000.0)
+    }
+}
+
+/// How far the report can be trusted.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct Health {
+    /// Intervals analysed.
+    pub records: u64,
+    /// Records that never arrived.
+    pub lost_records: u64,
+    /// Intervals whose end was reconstructed, a few us early.
+    pub recovered_records: u64,
+    /// Thread time whose reason was not seen, ns.
+    pub unknown_ns: u64,
+    /// The same as a share of all thread time.
+    pub unknown_share: f64,
+    /// What became of the stacks.
+    pub stacks: Stacks,
+    /// Threads whose run count was checked against the kernel's, and how many differ.
+    pub run_counts: RunCounts,
+    /// Sentences.
+    pub warnings: Vec<String>,
+}
+
+/// What became of the stacks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Stacks {
+    /// Taken.
+    pub taken: u64,
+    /// Reached the outermost function.
+    pub complete: u64,
+    /// Ended early and are marked so.
+    pub truncated: u64,
+    /// Could not be read.
+    pub failed: u64,
+}
+
+/// The check of our run counts against the kernel's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct RunCounts {
+    /// Threads checked.
+    pub checked: u64,
+    /// Runs by the kernel's count, over those threads.
+    pub kernel: u64,
+    /// Runs seen or recovered.
+    pub seen: u64,
+    /// Threads where the two differ.
+    pub differing: u64,
+}
+
+/// What recording cost.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Cost {
+    /// CPU time of the recorder while recording, ns.
+    pub collector_cpu_ns: u64,
+    /// Its largest resident set, bytes.
+    pub collector_memory_bytes: u64,
+    /// Estimate of what the recording added to the command's time, ns.
+    pub target_overhead_estimate_ns: Option<u64>,
+    /// How that was estimated.
+    pub method: String,
+    /// Size of the trace file; `None` if it is not in a file.
+    pub trace_bytes: Option<u64>,
+}
+
+/// Time in each state, as a map in the order of the budget.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StateTimes(pub States);
+
+impl Serialize for StateTimes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(State::ALL.len()))?;
+        for (state, time) in self.0.iter() {
+            map.serialize_entry(state.name(), &time.0)?;
+        }
+        map.end()
+    }
+}
+
+/// A finer cut, outside the sum.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Detail {
+    /// What, e.g. `runnable after preemption by another process`.
+    pub name: String,
+    /// How much, ns.
+    pub ns: u64,
+    /// How it is known.
+    pub quality: Quality,
+}
+
+/// How a detail is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quality {
+    /// From the events themselves.
+    Exact,
+    /// From samples.
+    Sampled,
+    /// From counters that measure something near it.
+    Estimated,
+}
+
+/// All threads' time by state.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Budget {
+    /// Sum of all threads' lifetimes, ns; equals the sum over `states`.
+    pub thread_ns: u64,
+    /// By state.
+    pub states: StateTimes,
+    /// Finer cuts, outside the sum.
+    pub detail: Vec<Detail>,
+}
+
+/// One process.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ProcessRow {
+    /// Its id here.
+    pub id: u32,
+    /// Process id in the kernel.
+    pub pid: u32,
+    /// Parent's process id in the kernel, 0 if not seen.
+    pub ppid: u32,
+    /// Its parent's id here.
+    pub parent: Option<u32>,
+    /// Name of its program.
+    pub name: Shown,
+    /// Its arguments.
+    pub argv: Vec<Shown>,
+    /// Its execs.
+    pub execs: Vec<ExecRow>,
+    /// Start, ns from the start of the run.
+    pub start_ns: u64,
+    /// End.
+    pub end_ns: u64,
+    /// Whether it outlived the run.
+    pub alive: bool,
+    /// How it ended.
+    pub exit: Option<ExitStatus>,
+    /// Its threads' time by state.
+    pub states: StateTimes,
+    /// Its concurrency model.
+    pub model: ConcurrencyModel,
+}
+
+/// One exec.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ExecRow {
+    /// When, ns from the start of the run.
+    pub at_ns: u64,
+    /// Path of the program.
+    pub path: Shown,
+}
+
+/// A process's concurrency model, with the evidence.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct ConcurrencyModel {
+    /// `single-thread`, `threads`, ...; `None` where this version does not judge.
+    pub kind: Option<String>,
+    /// Language runtime, if one was recognised.
+    pub runtime: Option<String>,
+    /// Number of workers.
+    pub workers: Option<u32>,
+    /// Why.
+    pub evidence: Vec<String>,
+}
+
+/// One thread.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ThreadRow {
+    /// Its id here.
+    pub id: u32,
+    /// Thread id in the kernel.
+    pub tid: u32,
+    /// Process id in the kernel.
+    pub pid: u32,
+    /// Its process's id here.
+    pub process: u32,
+    /// Its name.
+    pub name: Shown,
+    /// Its role, if one was recognised.
+    pub role: Option<String>,
+    /// Start, ns from the start of the run.
+    pub start_ns: u64,
+    /// End.
+    pub end_ns: u64,
+    /// Whether it outlived the run.
+    pub alive: bool,
+    /// Time by state; sums to `end_ns - start_ns`.
+    pub states: StateTimes,
+    /// Finer cuts, outside the sum.
+    pub detail: Vec<Detail>,
+    /// Context switches.
+    pub switches: Switches,
+    /// How often it came back on another CPU.
+    pub migrations: u64,
+}
+
+/// Context switches of a thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Switches {
+    /// It blocked.
+    pub voluntary: u64,
+    /// It was preempted or yielded.
+    pub involuntary: u64,
+}
+
+/// Something that was waited for.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Object {
+    /// Its id here.
+    pub id: u32,
+    /// `lock`, `gil`, `condvar`, `join`, `barrier`, `semaphore`, `pipe`, `socket`, `epoll`,
+    /// `file`, `disk`, `timer`, `child`, `cpu`, `memory`, `call` or `unknown`.
+    pub kind: &'static str,
+    /// What to call it.
+    pub label: String,
+    /// Process id it belongs to, 0 if to several.
+    pub pid: u32,
+    /// Futex word, or inode.
+    pub address: u64,
+    /// The state its waiters were in.
+    pub state: &'static str,
+    /// Number of waits.
+    pub waits: u64,
+    /// Time waited, ns.
+    pub wait_ns: u64,
+    /// The longest wait.
+    pub max_wait_ns: u64,
+    /// Number of distinct threads.
+    pub waiters: u64,
+    /// Part of `wait_ns` that was idle waiting for work; `None` if not judged.
+    pub idle_ns: Option<u64>,
+    /// Where, most time first.
+    pub sites: Vec<Site>,
+    /// By whom it was held meanwhile.
+    pub holders: Vec<Holder>,
+    /// First to last known ownership; `None` without a probe.
+    pub hold_ns: Option<u64>,
+}
+
+/// A call site that waited.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Site {
+    /// Outermost first.
+    pub stack: Vec<FrameRow>,
+    /// Waits whose stack was taken there.
+    pub waits: u64,
+    /// Time, ns, by time-proportional sampling.
+    pub wait_ns: u64,
+}
+
+/// A holder of a lock.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Holder {
+    /// Thread id here.
+    pub thread: u32,
+    /// Its name.
+    pub name: Shown,
+    /// Wait it is to blame for, ns.
+    pub blamed_ns: u64,
+    /// What it was doing.
+    pub stack: Vec<FrameRow>,
+}
+
+/// One function of a stack.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+pub struct FrameRow {
+    /// Its name, or `module+0xoffset`.
+    pub name: String,
+    /// Module path.
+    pub module: Option<String>,
+    /// Source file.
+    pub file: Option<String>,
+    /// Line.
+    pub line: Option<u32>,
+}
+
+/// CPUs in use over the run.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct Utilisation {
+    /// Mean number of threads on a CPU.
+    pub mean_cpus: f64,
+    /// How long how many threads were on a CPU; sums to `wall_ns`.
+    pub histogram: Vec<Running>,
+}
+
+/// One bar of the histogram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Running {
+    /// Threads on a CPU at once.
+    pub running_threads: u32,
+    /// For how long, ns.
+    pub ns: u64,
+}
+
+/// A function by the CPU samples it appears in.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct FunctionRow {
+    /// The function.
+    pub frame: FrameRow,
+    /// CPU time of samples with it innermost, ns.
+    pub self_ns: u64,
+    /// CPU time of samples with it anywhere.
+    pub total_ns: u64,
+}
+
+/// A step of the critical path.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct PathStep {
+    /// Thread id here.
+    pub thread: u32,
+    /// State.
+    pub state: &'static str,
+    /// Object id.
+    pub object: Option<u32>,
+    /// Start, ns from the start of the run.
+    pub start_ns: u64,
+    /// Length.
+    pub ns: u64,
+    /// Where.
+    pub stack: Vec<FrameRow>,
+}
+
+/// A change that was tried in replay.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct WhatIf {
+    /// In the grammar of `timesink whatif`.
+    pub change: String,
+    /// Time before over time after.
+    pub speedup: f64,
+    /// Its interval, low end.
+    pub low: f64,
+    /// High end.
+    pub high: f64,
+    /// Why it was refused, if it was.
+    pub refused: Option<String>,
+}
+
+/// A finding of a rule.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Finding {
+    /// The rule.
+    pub rule: String,
+    /// `bottleneck`, `cost`, `note` or `health`.
+    pub severity: String,
+    /// In a few words.
+    pub title: String,
+    /// In a few sentences.
+    pub text: String,
+    /// Object id.
+    pub object: Option<u32>,
+    /// Thread ids.
+    pub threads: Vec<u32>,
+    /// What to do.
+    pub advice: String,
+}
+
+/// The answer in one sentence.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Verdict {
+    /// A kind of DESIGN: `lock-bound`, `cpu-saturated`, ...
+    pub kind: &'static str,
+    /// The sentence.
+    pub headline: String,
+    /// Object id it speaks of.
+    pub object: Option<u32>,
+    /// How sure.
+    pub confidence: Confidence,
+}
+
+/// How sure a verdict is.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Confidence {
+    /// `high`, `medium` or `low`.
+    pub level: &'static str,
+    /// 0.0..=1.0.
+    pub value: f64,
+}

@@ -1,0 +1,79 @@
+//! One pass over a trace: every segment and every event, with the thread it is about.
+
+use super::Event;
+use super::FastMap;
+use super::Nanos;
+use super::Segment;
+use super::StackId;
+use super::State;
+use super::Symbols;
+use super::ThreadId;
+use super::Timelines;
+use super::Trace;
+use super::Words;
+use super::state_of_stack;
+
+/// Receives what [`walk`] finds.
+pub trait Visitor {
+    /// A stretch of a thread's life. Those of one thread come in order, without holes.
+    fn segment(&mut self, segment: &Segment);
+
+    /// An event, after the timelines took it; `thread` is the one it is about.
+    fn event(&mut self, timelines: &Timelines, thread: Option<ThreadId>, event: &Event) {
+        let _ = (timelines, thread, event);
+    }
+}
+
+/// Builds the timelines of a whole trace and shows them to `visitor`.
+///
+/// Two passes: the first learns from stacks what futex words are, so that the second can
+/// tell a mutex from a condition variable from its first wait on.
+pub fn walk(trace: &dyn Trace, visitor: &mut dyn Visitor) -> Timelines {
+    let mut timelines = Timelines::new(learn_words(trace));
+    trace.for_each(&mut |event| {
+        let thread = timelines.feed(event, &mut |segment| visitor.segment(segment));
+        visitor.event(&timelines, thread, event);
+    });
+    let end = trace.summary().map(|summary| summary.clocks.monotonic);
+    timelines.finish(end, end.is_some(), &mut |segment| visitor.segment(segment));
+    timelines
+}
+
+/// What the stacks of a trace say about its futex words.
+fn learn_words(trace: &dyn Trace) -> Words {
+    let mut timelines = Timelines::default();
+    let mut words = Words::default();
+    let mut stacks = StackStates { symbols: trace.symbols(), known: FastMap::default() };
+    trace.for_each_but_intervals(&mut |event| {
+        let thread = timelines.feed(event, &mut |_| {});
+        let (call, stack, weight) = match event {
+            Event::WaitStack(wait) => (wait.call, wait.stack, wait.weight),
+            Event::Observation(seen) => (seen.call.flatten(), seen.stack, Nanos::from_millis(1)),
+            _ => return,
+        };
+        if let (Some(thread), Some(call), Some(stack)) = (thread, call, stack)
+            && super::syscall_name(call.number).is_some_and(|name| name.starts_with("futex"))
+            && let Some(state) = stacks.state(stack)
+        {
+            words.vote(timelines.process_of(thread), call.arg0, state, weight);
+        }
+    });
+    words
+}
+
+/// Remembers what each stack says, since a million waits share a few stacks.
+struct StackStates<'a> {
+    symbols: &'a Symbols,
+    known: FastMap<StackId, Option<State>>,
+}
+
+impl StackStates<'_> {
+    fn state(&mut self, stack: StackId) -> Option<State> {
+        let symbols = self.symbols;
+        *self.known.entry(stack).or_insert_with(|| {
+            let functions = symbols.functions(stack);
+            let user = functions.iter().rev().filter(|function| !function.is_kernel());
+            state_of_stack(user.filter_map(|f| f.line).map(|line| line.function.as_str()))
+        })
+    }
+}
