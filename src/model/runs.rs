@@ -17,7 +17,9 @@ use super::Timelines;
 use super::Trace;
 use super::Visitor;
 use super::Waker;
-use super::walk;
+use super::Words;
+use super::learn_words;
+use super::walk_knowing;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
@@ -62,36 +64,110 @@ const WINDOW: Nanos = Nanos::from_millis(100);
 
 /// Gives every run of the trace to `visit`, in order of start. Returns the timelines.
 pub fn runs_in_order(trace: &dyn Trace, visit: &mut dyn FnMut(&Run)) -> Timelines {
-    let mut late = Vec::new();
-    let mut collector = Runs::new(|run, known_at| {
-        if known_at - run.start > WINDOW {
-            late.push(run);
-        }
-    });
-    let ended = walk(trace, &mut collector);
-    collector.flush(ended.window().1);
-    late.sort_unstable_by(|a, b| b.cmp(a));
+    let words = learn_words(trace);
+    let mut late = LateRuns::default();
+    let timelines = walk_knowing(trace, words.clone(), &mut late);
+    late.finish(&timelines);
+    runs_in_order_after(trace, words, late, visit)
+}
 
-    let mut waiting = BinaryHeap::new();
-    let mut late = late.into_iter().peekable();
-    let mut sort = |run: Run, known_at: Nanos| {
-        if known_at - run.start <= WINDOW {
-            waiting.push(run);
-        }
-        let settled = known_at - WINDOW;
-        give(&mut waiting, &mut late, settled, visit);
+/// The runs that become known late. A visitor of the first pass; those who make that pass
+/// anyway hand events and segments on to it, and call [`runs_in_order_after`] then.
+pub struct LateRuns {
+    runs: Runs,
+    late: Vec<Run>,
+}
+
+impl Default for LateRuns {
+    fn default() -> Self {
+        Self { runs: Runs::default(), late: Vec::new() }
+    }
+}
+
+impl LateRuns {
+    /// Closes what is open. To be called once after the walk.
+    pub fn finish(&mut self, timelines: &Timelines) {
+        let late = &mut self.late;
+        self.runs.flush(timelines.window().1, &mut |run, known_at| keep_late(late, run, known_at));
+        late.sort_unstable_by(|a, b| b.cmp(a));
+    }
+}
+
+impl Visitor for LateRuns {
+    fn segment(&mut self, segment: &Segment) {
+        let late = &mut self.late;
+        self.runs.segment(segment, &mut |run, known_at| keep_late(late, run, known_at));
+    }
+    fn event(&mut self, _: &Timelines, _: Option<ThreadId>, event: &Event) {
+        self.runs.now = self.runs.now.max(event.time());
+    }
+}
+
+fn keep_late(late: &mut Vec<Run>, run: Run, known_at: Nanos) {
+    if known_at - run.start > WINDOW {
+        late.push(run);
+    }
+}
+
+/// The second pass of [`runs_in_order`].
+pub fn runs_in_order_after(
+    trace: &dyn Trace,
+    words: Words,
+    late: LateRuns,
+    visit: &mut dyn FnMut(&Run),
+) -> Timelines {
+    let mut merge = Merge {
+        runs: Runs::default(),
+        waiting: BinaryHeap::new(),
+        late: late.late.into_iter().peekable(),
+        visit,
     };
-    let mut collector = Runs::new(&mut sort);
-    let timelines = walk(trace, &mut collector);
-    collector.flush(timelines.window().1);
-    give(&mut waiting, &mut late, Nanos::MAX, visit);
+    let timelines = walk_knowing(trace, words, &mut merge);
+    let Merge { runs, waiting, late, visit } = &mut merge;
+    runs.flush(timelines.window().1, &mut |run, known_at| {
+        merge_run(waiting, late, visit, run, known_at);
+    });
+    give(waiting, late, Nanos::MAX, visit);
     timelines
+}
+
+/// Merges runs that are known at once with those that are known late.
+struct Merge<'v> {
+    runs: Runs,
+    waiting: BinaryHeap<Run>,
+    late: Late,
+    visit: &'v mut dyn FnMut(&Run),
+}
+
+type Late = std::iter::Peekable<std::vec::IntoIter<Run>>;
+
+impl Visitor for Merge<'_> {
+    fn segment(&mut self, segment: &Segment) {
+        let Self { runs, waiting, late, visit } = self;
+        runs.segment(segment, &mut |run, known_at| merge_run(waiting, late, visit, run, known_at));
+    }
+    fn event(&mut self, _: &Timelines, _: Option<ThreadId>, event: &Event) {
+        self.runs.now = self.runs.now.max(event.time());
+    }
+}
+
+fn merge_run(
+    waiting: &mut BinaryHeap<Run>,
+    late: &mut Late,
+    visit: &mut dyn FnMut(&Run),
+    run: Run,
+    known_at: Nanos,
+) {
+    if known_at - run.start <= WINDOW {
+        waiting.push(run);
+    }
+    give(waiting, late, known_at - WINDOW, visit);
 }
 
 /// Gives away all runs that began before `settled`, merging the two sources.
 fn give(
     waiting: &mut BinaryHeap<Run>,
-    late: &mut std::iter::Peekable<std::vec::IntoIter<Run>>,
+    late: &mut Late,
     settled: Nanos,
     visit: &mut dyn FnMut(&Run),
 ) {
@@ -113,8 +189,8 @@ fn visit_next(run: Run, visit: &mut dyn FnMut(&Run)) {
 }
 
 /// Collects runs from segments: a run is complete when the thread's next wait is known.
-struct Runs<F> {
-    done: F,
+#[derive(Default)]
+struct Runs {
     threads: Vec<Pending>,
     now: Nanos,
 }
@@ -126,30 +202,33 @@ struct Pending {
     waker: Option<Waker>,
 }
 
-impl<F: FnMut(Run, Nanos)> Runs<F> {
-    fn new(done: F) -> Self {
-        Self { done, threads: Vec::new(), now: Nanos::ZERO }
-    }
+/// Receives a run, and the time at which it became known.
+type Done<'d> = &'d mut dyn FnMut(Run, Nanos);
 
-    fn flush(&mut self, end: Nanos) {
+impl Runs {
+    fn flush(&mut self, end: Nanos, done: Done) {
         self.now = self.now.max(end);
         for index in 0..self.threads.len() {
-            self.complete(index, None, None);
+            self.complete(index, None, None, done);
         }
     }
 
-    fn complete(&mut self, index: usize, interval: Option<&Interval>, then: Option<State>) {
+    fn complete(
+        &mut self,
+        index: usize,
+        interval: Option<&Interval>,
+        then: Option<State>,
+        done: Done,
+    ) {
         if let Some(mut run) = self.threads[index].run.take() {
             run.left = interval.map(|interval| interval.left);
             run.taker = interval.and_then(|interval| interval.taker);
             run.then = then;
-            (self.done)(run, self.now);
+            done(run, self.now);
         }
     }
-}
 
-impl<F: FnMut(Run, Nanos)> Visitor for Runs<F> {
-    fn segment(&mut self, segment: &Segment) {
+    fn segment(&mut self, segment: &Segment, done: Done) {
         let index = segment.thread.0 as usize;
         if index >= self.threads.len() {
             self.threads.resize(index + 1, Pending::default());
@@ -157,13 +236,13 @@ impl<F: FnMut(Run, Nanos)> Visitor for Runs<F> {
         let known_at = segment.interval.map_or(segment.end, |interval| interval.on);
         self.now = self.now.max(known_at);
         if segment.state != State::Running {
-            self.complete(index, segment.interval, Some(segment.state));
+            self.complete(index, segment.interval, Some(segment.state), done);
             let pending = &mut self.threads[index];
             pending.woken = segment.interval.and_then(|interval| interval.woken);
             pending.waker = segment.interval.and_then(|interval| interval.waker);
             return;
         }
-        self.complete(index, None, None);
+        self.complete(index, None, None, done);
         let Pending { woken, waker, .. } = std::mem::take(&mut self.threads[index]);
         self.threads[index].run = Some(Run {
             thread: segment.thread,
@@ -176,9 +255,5 @@ impl<F: FnMut(Run, Nanos)> Visitor for Runs<F> {
             then: None,
             taker: None,
         });
-    }
-
-    fn event(&mut self, _: &Timelines, _: Option<ThreadId>, event: &Event) {
-        self.now = self.now.max(event.time());
     }
 }

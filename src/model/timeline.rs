@@ -144,10 +144,10 @@ impl Timelines {
     pub fn feed(&mut self, event: &Event, visit: Visit) -> Option<ThreadId> {
         self.last = self.last.max(event.time());
         match event {
-            Event::Start(start) => self.on_start(start),
+            Event::Start(start) => self.on_start(start, visit),
             Event::Interval(interval) => Some(self.on_interval(interval, visit)),
             Event::Gap(gap) => {
-                let thread = self.known(gap.tid, gap.from);
+                let thread = self.known(gap.tid, gap.from.min(gap.to));
                 self.run_until(thread, gap.from, visit);
                 self.tile(thread, gap.to, State::Unknown, visit);
                 let progress = &mut self.progress[thread.0 as usize];
@@ -185,8 +185,10 @@ impl Timelines {
     /// closed open intervals itself, so a thread without one was running; otherwise what
     /// it did since its last event is unknown.
     pub fn finish(&mut self, recording_end: Option<Nanos>, complete: bool, visit: Visit) {
-        let end = self.end.or(recording_end).unwrap_or(self.last);
+        // A summary that claims an end before the last event is not believed.
+        let end = self.end.unwrap_or(recording_end.unwrap_or(self.last).max(self.last));
         self.end = Some(end);
+        self.last = self.last.max(end);
         let mut open: Vec<ThreadId> =
             self.threads.iter().filter(|t| t.end.is_none()).map(|t| t.id).collect();
         open.sort_unstable();
@@ -206,7 +208,7 @@ impl Timelines {
         }
     }
 
-    fn on_start(&mut self, start: &Start) -> Option<ThreadId> {
+    fn on_start(&mut self, start: &Start, visit: Visit) -> Option<ThreadId> {
         if self.end.is_some_and(|end| start.time >= end) {
             return None;
         }
@@ -215,6 +217,11 @@ impl Timelines {
         if start.how == StartKind::Root {
             self.root = Some(process);
             self.start = Some(start.time);
+        }
+        if let Some(stale) = self.thread_of(start.tid) {
+            // The id is in use again, so an exit was lost: since when it was gone, nobody knows.
+            self.tile(stale, start.time, State::Unknown, visit);
+            self.end_thread(stale, start.time, visit);
         }
         Some(self.add_thread(start.tid, process, start.time, start.how))
     }
@@ -282,11 +289,12 @@ impl Timelines {
             // Intervals after the exit event exist (preempted inside do_exit): outside its life.
             return self.last_of(interval.tid);
         }
-        let id = self.known(interval.tid, interval.off);
+        let id = self.known(interval.tid, interval.off.min(interval.on));
         self.check_sequence(id, interval, visit);
         self.run_until(id, interval.off, visit);
         let wait = self.describe(id, interval);
-        let woken = interval.woken.unwrap_or(interval.on).clamp(interval.off, interval.on);
+        // Damaged records may say anything: `max` before `min` cannot panic as `clamp` can.
+        let woken = interval.woken.unwrap_or(interval.on).max(interval.off).min(interval.on);
         match interval.left {
             Left::Preempted | Left::Yielded | Left::New => {
                 self.emit(id, interval.on, &Segment { state: State::Runnable, ..wait }, visit);
@@ -495,7 +503,8 @@ impl Timelines {
 
     /// Moves the cursor to `until` and gives the stretch it passed to `visit`.
     fn emit(&mut self, id: ThreadId, until: Nanos, like: &Segment, visit: Visit) {
-        let until = self.end.map_or(until, |end| until.min(end));
+        // Nothing is known beyond the present, whatever a damaged record claims.
+        let until = self.end.map_or(until, |end| until.min(end)).min(self.last);
         let progress = &mut self.progress[id.0 as usize];
         if until <= progress.cursor {
             return;

@@ -29,7 +29,12 @@ pub trait Visitor {
 /// Two passes: the first learns from stacks what futex words are, so that the second can
 /// tell a mutex from a condition variable from its first wait on.
 pub fn walk(trace: &dyn Trace, visitor: &mut dyn Visitor) -> Timelines {
-    let mut timelines = Timelines::new(learn_words(trace));
+    walk_knowing(trace, learn_words(trace), visitor)
+}
+
+/// The second pass of [`walk`] alone, for those who walk a trace more than once.
+pub fn walk_knowing(trace: &dyn Trace, words: Words, visitor: &mut dyn Visitor) -> Timelines {
+    let mut timelines = Timelines::new(words);
     trace.for_each(&mut |event| {
         let thread = timelines.feed(event, &mut |segment| visitor.segment(segment));
         visitor.event(&timelines, thread, event);
@@ -39,8 +44,8 @@ pub fn walk(trace: &dyn Trace, visitor: &mut dyn Visitor) -> Timelines {
     timelines
 }
 
-/// What the stacks of a trace say about its futex words.
-fn learn_words(trace: &dyn Trace) -> Words {
+/// The first pass of [`walk`]: what the stacks of a trace say about its futex words.
+pub fn learn_words(trace: &dyn Trace) -> Words {
     let mut timelines = Timelines::default();
     let mut words = Words::default();
     let mut stacks = StackStates { symbols: trace.symbols(), known: FastMap::default() };
