@@ -3,5 +3,7 @@
 
 pub mod analysis;
 pub mod capture;
+pub mod cli;
+pub mod export;
 pub mod model;
 pub mod symbols;

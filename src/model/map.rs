@@ -7,6 +7,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 #[allow(clippy::disallowed_types)] // the one place that names the type the ban points to
 pub type FastMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<IntHasher>>;
 
+/// The set to [`FastMap`].
+#[allow(clippy::disallowed_types)] // the one place that names the type the ban points to
+pub type FastSet<K> = std::collections::HashSet<K, BuildHasherDefault<IntHasher>>;
+
 /// Multiply and rotate: enough for ids and addresses that nobody chooses to collide.
 #[derive(Clone, Copy, Default)]
 pub struct IntHasher(u64);

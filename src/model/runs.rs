@@ -73,15 +73,10 @@ pub fn runs_in_order(trace: &dyn Trace, visit: &mut dyn FnMut(&Run)) -> Timeline
 
 /// The runs that become known late. A visitor of the first pass; those who make that pass
 /// anyway hand events and segments on to it, and call [`runs_in_order_after`] then.
+#[derive(Default)]
 pub struct LateRuns {
     runs: Runs,
     late: Vec<Run>,
-}
-
-impl Default for LateRuns {
-    fn default() -> Self {
-        Self { runs: Runs::default(), late: Vec::new() }
-    }
 }
 
 impl LateRuns {

@@ -41,6 +41,8 @@ use super::map::FastMap;
 pub struct Segment<'a> {
     /// The thread.
     pub thread: ThreadId,
+    /// Its process.
+    pub process: ProcessId,
     /// From here,
     pub start: Nanos,
     /// to here; never empty.
@@ -345,6 +347,7 @@ impl Timelines {
         };
         Segment {
             thread: id,
+            process: self.process_of(id),
             start: interval.off,
             end: interval.on,
             state,
@@ -481,16 +484,19 @@ impl Timelines {
         let (cursor, cpu) = (progress.cursor, progress.cpu);
         let hidden = self.holes.iter().any(|&(from, to)| from < until && to > cursor);
         let state = if hidden { State::Unknown } else { State::Running };
-        self.emit(id, until, &Segment { state, cpu, ..Self::blank(id) }, visit);
+        let segment = Segment { state, cpu, ..self.blank(id) };
+        self.emit(id, until, &segment, visit);
     }
 
     fn tile(&mut self, id: ThreadId, until: Nanos, state: State, visit: Visit) {
-        self.emit(id, until, &Segment { state, ..Self::blank(id) }, visit);
+        let segment = Segment { state, ..self.blank(id) };
+        self.emit(id, until, &segment, visit);
     }
 
-    fn blank(id: ThreadId) -> Segment<'static> {
+    fn blank(&self, id: ThreadId) -> Segment<'static> {
         Segment {
             thread: id,
+            process: self.process_of(id),
             start: Nanos::ZERO,
             end: Nanos::ZERO,
             state: State::Unknown,

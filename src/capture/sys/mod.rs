@@ -1,2 +1,6 @@
 //! The only home of `unsafe`: one file per kernel interface, each block with its reason.
 #![allow(unsafe_code)]
+
+pub mod host;
+pub mod signals;
+pub mod spawn;

@@ -1,0 +1,183 @@
+//! One walk over a trace that fills a report.
+
+use crate::analysis::functions::Functions;
+use crate::analysis::objects::Key;
+use crate::analysis::objects::Objects;
+use crate::analysis::report::Detail;
+use crate::analysis::report::Quality;
+use crate::model::Event;
+use crate::model::FastMap;
+use crate::model::FastSet;
+use crate::model::LateRuns;
+use crate::model::Left;
+use crate::model::LostKind;
+use crate::model::Nanos;
+use crate::model::Segment;
+use crate::model::State;
+use crate::model::ThreadId;
+use crate::model::Tid;
+use crate::model::Timelines;
+use crate::model::Visitor;
+use crate::model::WaitStack;
+
+/// Sums by object, function and detail.
+#[derive(Default)]
+pub struct Fold {
+    /// What was waited for.
+    pub objects: Objects,
+    /// Where CPU time went.
+    pub functions: Functions,
+    /// How threads became runnable.
+    pub queued: Queued,
+    /// For the second pass.
+    pub late: LateRuns,
+    /// Intervals seen.
+    pub intervals: u64,
+    /// Records lost, by [`LostKind`].
+    pub lost: [u64; 6],
+    /// Time in `other`, by system call number.
+    pub other: FastMap<u16, Nanos>,
+    gaps: u64,
+    threads: Vec<Recent>,
+    live: FastSet<Tid>,
+}
+
+/// How runnable time began, ns.
+#[derive(Clone, Copy, Default)]
+pub struct Queued {
+    /// After a wake-up.
+    pub woken: Nanos,
+    /// Preempted by a thread of this tree.
+    pub by_own: Nanos,
+    /// Preempted by another process.
+    pub by_others: Nanos,
+    /// Preempted by something not seen.
+    pub by_unseen: Nanos,
+    /// After `sched_yield`.
+    pub yielded: Nanos,
+    /// Before its first run.
+    pub new: Nanos,
+}
+
+/// The objects of a thread's last waits, for stacks that come a little later.
+#[derive(Clone, Copy, Default)]
+struct Recent {
+    waits: [Option<(Nanos, Key)>; 4],
+    next: usize,
+}
+
+impl Fold {
+    /// Records that never arrived. Lost intervals are told twice, by CPU and by thread:
+    /// the larger count is believed.
+    pub fn lost_records(&self) -> u64 {
+        let others: u64 = self.lost.iter().sum::<u64>() - self.lost[LostKind::Intervals as usize];
+        others + self.lost[LostKind::Intervals as usize].max(self.gaps)
+    }
+
+    fn count_wait(&mut self, segment: &Segment) {
+        let key = Key::of(segment.state, segment.process, segment.call);
+        self.objects.add(key, segment.thread, segment.duration(), segment.site);
+        let index = segment.thread.0 as usize;
+        if index >= self.threads.len() {
+            self.threads.resize(index + 1, Recent::default());
+        }
+        if let Some(interval) = segment.interval.filter(|_| segment.state != State::Runnable) {
+            let recent = &mut self.threads[index];
+            recent.waits[recent.next] = Some((interval.off, key));
+            recent.next = (recent.next + 1) % recent.waits.len();
+        }
+    }
+
+    fn count_queue(&mut self, segment: &Segment) {
+        let time = segment.duration();
+        let Some(interval) = segment.interval else { return };
+        let queued = &mut self.queued;
+        *match interval.left {
+            Left::New => &mut queued.new,
+            Left::Yielded => &mut queued.yielded,
+            Left::Preempted => match interval.taker {
+                Some(taker) if self.live.contains(&taker) => &mut queued.by_own,
+                Some(_) => &mut queued.by_others,
+                None => &mut queued.by_unseen,
+            },
+            Left::Blocked { .. } | Left::Stopped | Left::Unknown => &mut queued.woken,
+        } += time;
+    }
+
+    fn on_stack(&mut self, thread: ThreadId, wait: &WaitStack) {
+        let Some(stack) = wait.stack else { return };
+        let recent = self.threads.get(thread.0 as usize).copied().unwrap_or_default();
+        let found = recent.waits.iter().flatten().find(|(off, _)| *off == wait.off);
+        if let Some(&(_, key)) = found {
+            self.objects.add_stack(key, stack, wait.weight);
+        }
+    }
+
+    /// The finer cuts of the budget.
+    pub fn details(&self) -> Vec<Detail> {
+        let exact = |name: &str, time: Nanos| Detail {
+            name: name.to_owned(),
+            ns: time.0,
+            quality: Quality::Exact,
+        };
+        let queued = &self.queued;
+        let sampled = |name: &str, time: Nanos| Detail {
+            name: name.to_owned(),
+            ns: time.0,
+            quality: Quality::Sampled,
+        };
+        [
+            exact("runnable: from wake-up to a CPU", queued.woken),
+            exact("runnable: preempted by this program", queued.by_own),
+            exact("runnable: preempted by other processes", queued.by_others),
+            exact("runnable: preempted, by whom was not seen", queued.by_unseen),
+            exact("runnable: after sched_yield", queued.yielded),
+            exact("runnable: from fork to the first run", queued.new),
+            sampled("running: in the kernel", self.functions.in_kernel),
+            sampled("running: in user space", self.functions.sampled - self.functions.in_kernel),
+        ]
+        .into_iter()
+        .filter(|detail| detail.ns > 0)
+        .collect()
+    }
+}
+
+impl Visitor for Fold {
+    fn segment(&mut self, segment: &Segment) {
+        self.late.segment(segment);
+        match segment.state {
+            State::Running => return,
+            State::Runnable => self.count_queue(segment),
+            State::Other => {
+                if let Some(call) = segment.call {
+                    *self.other.entry(call.number).or_default() += segment.duration();
+                }
+            }
+            _ => {}
+        }
+        self.count_wait(segment);
+    }
+
+    fn event(&mut self, timelines: &Timelines, thread: Option<ThreadId>, event: &Event) {
+        self.late.event(timelines, thread, event);
+        match event {
+            Event::Interval(_) => self.intervals += 1,
+            Event::Exit(exit) => {
+                self.live.remove(&exit.tid);
+            }
+            Event::Sample(sample) => self.functions.add(sample),
+            Event::WaitStack(wait) => {
+                if let Some(thread) = thread {
+                    self.on_stack(thread, wait);
+                }
+            }
+            Event::Object(info) => self.objects.describe(info),
+            Event::Lost(lost) => self.lost[lost.what as usize] += lost.count,
+            Event::Gap(gap) => self.gaps += gap.count,
+            Event::Start(start) => {
+                self.live.insert(start.tid);
+            }
+            _ => {}
+        }
+    }
+}

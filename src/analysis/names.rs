@@ -1,0 +1,118 @@
+//! Stacks in the words of a report: rows, and the one function that a reader looks for.
+
+use crate::analysis::report::FrameRow;
+use crate::model::Function;
+use crate::model::StackId;
+use crate::model::Symbols;
+use crate::model::Text;
+
+/// The functions of a stack, outermost first.
+pub fn frames(symbols: &Symbols, stack: StackId) -> Vec<FrameRow> {
+    symbols.functions(stack).iter().map(frame).collect()
+}
+
+/// One function.
+pub fn frame(function: &Function) -> FrameRow {
+    FrameRow {
+        name: function.name(),
+        module: function.module.map(|module| module.path.to_string()),
+        file: function
+            .line
+            .and_then(|line| line.file.as_deref())
+            .map(|f| Text::from(f).to_string()),
+        line: function.line.and_then(|line| line.line),
+    }
+}
+
+/// Modules whose frames are between a program and the kernel.
+const LIBRARIES: &[&str] =
+    &["libc.so", "libc-", "libpthread", "ld-linux", "libstdc++", "libgcc_s", "[kernel]", "[vdso]"];
+
+/// Functions of languages' own libraries, between a program and the system call.
+const PLUMBING: &[&str] = &[
+    "std::",
+    "core::",
+    "alloc::",
+    "<std::",
+    "<core::",
+    "<alloc::",
+    "<&mut ",
+    "<&std::",
+    "parking_lot",
+    "lock_api::",
+    "<parking_lot",
+    "<lock_api",
+    "tokio::",
+    "<tokio::",
+    "mio::",
+    "<mio::",
+    "__rust",
+    "std.",
+    "boost::",
+    "__gnu_cxx::",
+    "futex_",
+    "__futex",
+    "syscall",
+    "__GI_",
+    "__pthread",
+    "pthread_",
+    "__lll",
+    "__libc",
+    "__clone",
+    "clone3",
+    "_start",
+    "polling::",
+    "crossbeam",
+    "<crossbeam",
+    "_Py",
+    "Py",
+    "time_sleep",
+    "rustix::",
+    "<dyn ",
+];
+
+/// The function of the program itself that led to the wait: the innermost one that is
+/// neither libc's nor a language library's. With its source line, where known.
+pub fn call_site(symbols: &Symbols, stack: StackId) -> Option<String> {
+    let rows = frames(symbols, stack);
+    let own = rows.iter().rev().find(|row| is_own(row))?;
+    let name = short(&own.name);
+    match (&own.file, own.line) {
+        (Some(file), Some(line)) => {
+            let file = file.rsplit_once('/').map_or(file.as_str(), |(_, base)| base);
+            Some(format!("`{name}` ({file}:{line})"))
+        }
+        _ => Some(format!("`{name}`")),
+    }
+}
+
+/// Whether a function is the program's own: named, and neither the kernel's, libc's nor a
+/// language library's.
+pub fn is_own(frame: &FrameRow) -> bool {
+    let module = frame.module.as_deref().unwrap_or_default();
+    let module = module.rsplit_once('/').map_or(module, |(_, base)| base);
+    !LIBRARIES.iter().any(|library| module.starts_with(library))
+        && !PLUMBING.iter().any(|prefix| frame.name.starts_with(prefix))
+        && !frame.name.contains("+0x")
+        && !frame.name.starts_with('[')
+}
+
+/// A function name without the generic arguments that fill a line.
+pub fn short(name: &str) -> String {
+    const WIDEST: usize = 60;
+    let bare = strip_hash(name);
+    if bare.chars().count() <= WIDEST {
+        return bare.to_owned();
+    }
+    bare.chars().take(WIDEST - 3).chain("...".chars()).collect()
+}
+
+/// Rust's `::h0123456789abcdef` suffix, where a demangler left it.
+fn strip_hash(name: &str) -> &str {
+    match name.rsplit_once("::h") {
+        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            path
+        }
+        _ => name,
+    }
+}

@@ -1,0 +1,183 @@
+//! The plain sections of a report: host, health, cost, processes and threads.
+
+use crate::analysis::fold::Fold;
+use crate::analysis::report::ConcurrencyModel;
+use crate::analysis::report::Cost;
+use crate::analysis::report::Cpus;
+use crate::analysis::report::ExecRow;
+use crate::analysis::report::ExitStatus;
+use crate::analysis::report::Health;
+use crate::analysis::report::Host;
+use crate::analysis::report::ProcessRow;
+use crate::analysis::report::RunCounts;
+use crate::analysis::report::Shown;
+use crate::analysis::report::Stacks;
+use crate::analysis::report::StateTimes;
+use crate::analysis::report::Switches;
+use crate::analysis::report::ThreadRow;
+use crate::model::Damage;
+use crate::model::Info;
+use crate::model::Nanos;
+use crate::model::State;
+use crate::model::States;
+use crate::model::Thread;
+use crate::model::Timelines;
+use crate::model::Trace;
+use crate::model::syscall_label;
+
+/// How the command ended: by its own exit event, else by what the recorder was told.
+pub fn exit(trace: &dyn Trace, timelines: &Timelines) -> Option<ExitStatus> {
+    let told = trace.summary().and_then(|summary| summary.root).and_then(|(_, status)| status);
+    let root = timelines.root().and_then(|root| timelines.processes()[root.0 as usize].status);
+    told.or(root).map(ExitStatus::from_status)
+}
+
+pub fn host(info: &Info) -> Host {
+    Host {
+        kernel: info.kernel.clone(),
+        cpus_online: info.cpus_online,
+        cpus_allowed: info.cpus_allowed,
+        cpu_quota: info.cpu_quota_millis.map(Cpus),
+    }
+}
+
+pub fn cost(trace: &dyn Trace, trace_bytes: Option<u64>) -> Cost {
+    let Some(summary) = trace.summary() else {
+        return Cost {
+            method: "not known: the recorder did not finish".to_owned(),
+            trace_bytes,
+            ..Cost::default()
+        };
+    };
+    let overhead = summary.target_overhead.as_ref();
+    Cost {
+        collector_cpu_ns: summary.collector_cpu.0,
+        collector_memory_bytes: summary.collector_memory,
+        target_overhead_estimate_ns: overhead.map(|(time, _)| time.0),
+        method: overhead.map_or_else(String::new, |(_, method)| method.clone()),
+        trace_bytes,
+    }
+}
+
+pub fn health(trace: &dyn Trace, timelines: &Timelines, fold: &Fold, budget: &States) -> Health {
+    let unknown = budget[State::Unknown];
+    let counts = trace.summary().map(|summary| summary.stacks).unwrap_or_default();
+    let run_counts = run_counts(timelines.threads());
+    let mut health = Health {
+        records: fold.intervals,
+        lost_records: fold.lost_records(),
+        recovered_records: timelines.threads().iter().map(|thread| thread.recovered).sum(),
+        unknown_ns: unknown.0,
+        unknown_share: unknown.share_of(budget.total()),
+        stacks: Stacks {
+            taken: counts.taken,
+            complete: counts.complete,
+            truncated: counts.truncated,
+            failed: counts.failed,
+        },
+        run_counts,
+        warnings: Vec::new(),
+    };
+    health.warnings = warnings(trace, fold, &health);
+    health
+}
+
+fn warnings(trace: &dyn Trace, fold: &Fold, health: &Health) -> Vec<String> {
+    let mut warnings: Vec<String> = trace.damage().iter().map(Damage::to_string).collect();
+    warnings.extend(trace.info().limits.iter().cloned());
+    if let Some(summary) = trace.summary() {
+        warnings.extend(summary.warnings.iter().cloned());
+    }
+    if health.lost_records > 0 {
+        warnings.push(format!(
+            "{} records were lost while recording; the time they covered is shown as unknown",
+            health.lost_records
+        ));
+    }
+    let counts = &health.run_counts;
+    if counts.differing > 0 {
+        warnings.push(format!(
+            "{} of {} threads got a CPU a different number of times than was seen \
+             ({} by the kernel's count, {} seen)",
+            counts.differing, counts.checked, counts.kernel, counts.seen
+        ));
+    }
+    let mut other: Vec<(u16, Nanos)> =
+        fold.other.iter().map(|(&call, &time)| (call, time)).collect();
+    other.sort_by_key(|&(call, time)| (std::cmp::Reverse(time), call));
+    if !other.is_empty() {
+        let list: Vec<String> = other
+            .iter()
+            .take(5)
+            .map(|&(call, time)| format!("{} {time}", syscall_label(call)))
+            .collect();
+        warnings.push(format!("`other` is time waited in: {}", list.join(", ")));
+    }
+    warnings.push(
+        "this version does not fill critical_path, whatif, findings, holders, idle_ns and the \
+         concurrency model: those sections are empty"
+            .to_owned(),
+    );
+    warnings
+}
+
+fn run_counts(threads: &[Thread]) -> RunCounts {
+    let mut counts = RunCounts::default();
+    for thread in threads {
+        if let (Some(kernel), Some(seen)) = (thread.books.runs, thread.books.runs_seen) {
+            counts.checked += 1;
+            counts.kernel += kernel;
+            counts.seen += seen;
+            counts.differing += u64::from(kernel != seen);
+        }
+    }
+    counts
+}
+
+pub fn processes(timelines: &Timelines) -> Vec<ProcessRow> {
+    let (start, end) = timelines.window();
+    let mut states = vec![States::default(); timelines.processes().len()];
+    for thread in timelines.threads() {
+        states[thread.process.0 as usize].add(&thread.states);
+    }
+    let rows = timelines.processes().iter().zip(states).map(|(process, states)| ProcessRow {
+        id: process.id.0,
+        pid: process.pid.0,
+        ppid: process.ppid.0,
+        parent: process.parent.map(|parent| parent.0),
+        name: Shown::from(&process.name),
+        argv: process.argv.iter().map(Shown::from).collect(),
+        execs: process
+            .execs
+            .iter()
+            .map(|exec| ExecRow { at_ns: (exec.time - start).0, path: Shown::from(&exec.path) })
+            .collect(),
+        start_ns: (process.start - start).0,
+        end_ns: (process.end.unwrap_or(end) - start).0,
+        alive: process.alive,
+        exit: process.status.map(ExitStatus::from_status),
+        states: StateTimes(states),
+        model: ConcurrencyModel::default(),
+    });
+    rows.collect()
+}
+
+pub fn threads(timelines: &Timelines) -> Vec<ThreadRow> {
+    let (start, _) = timelines.window();
+    let rows = timelines.threads().iter().map(|thread| ThreadRow {
+        id: thread.id.0,
+        tid: thread.tid.0,
+        pid: timelines.processes()[thread.process.0 as usize].pid.0,
+        process: thread.process.0,
+        name: Shown::from(&thread.name),
+        role: None,
+        start_ns: (thread.start - start).0,
+        end_ns: (thread.end.unwrap_or(thread.start) - start).0,
+        alive: thread.alive,
+        states: StateTimes(thread.states),
+        detail: Vec::new(),
+        switches: Switches { voluntary: thread.voluntary, involuntary: thread.involuntary },
+        migrations: thread.migrations,
+    });
+    rows.collect()
+}

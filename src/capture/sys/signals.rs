@@ -1,0 +1,91 @@
+//! Signals: the terminal's go to the command alone, those sent to us are passed on.
+
+use std::io;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+
+/// Signals to be passed on, a bit each.
+static PENDING: AtomicU32 = AtomicU32::new(0);
+
+/// Counts those of the terminal, so that a user who insists can end the report.
+static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn on_terminal(_: libc::c_int) {
+    INTERRUPTS.fetch_add(1, Ordering::Relaxed);
+}
+
+extern "C" fn on_forward(signal: libc::c_int) {
+    PENDING.fetch_or(1 << signal, Ordering::Relaxed);
+}
+
+/// Makes this process deaf to INT, QUIT and TSTP of the terminal (the command, in the same
+/// process group, gets them from there) and collects TERM, HUP, USR1 and USR2 for [`take_pending`].
+///
+/// Handlers, not `SIG_IGN`: a handler is reset by exec, so the command starts with what its
+/// caller gave it. A signal that was ignored already (`nohup`) stays ignored for both.
+pub fn pass_through() -> io::Result<()> {
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP] {
+        handle(signal, on_terminal)?;
+    }
+    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
+        handle(signal, on_forward)?;
+    }
+    Ok(())
+}
+
+/// After the command has ended: Ctrl-C ends the report as it ends anything.
+pub fn restore_terminal() -> io::Result<()> {
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGTERM, libc::SIGHUP] {
+        let mut old = action(libc::SIG_DFL);
+        // SAFETY: both pointers are to valid actions; the first asks only.
+        unsafe {
+            check(libc::sigaction(signal, std::ptr::null(), &raw mut old))?;
+            if old.sa_sigaction != libc::SIG_IGN {
+                check(libc::sigaction(signal, &raw const DEFAULT, std::ptr::null_mut()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+// SAFETY: an action of all zeroes is SIG_DFL with no flags and an empty mask.
+static DEFAULT: libc::sigaction = unsafe { std::mem::zeroed() };
+
+fn action(handler: usize) -> libc::sigaction {
+    libc::sigaction { sa_sigaction: handler, ..DEFAULT }
+}
+
+fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
+    let mut old = action(libc::SIG_DFL);
+    // SAFETY: a null new action only asks for the old one.
+    check(unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut old) })?;
+    if old.sa_sigaction == libc::SIG_IGN {
+        return Ok(());
+    }
+    // No SA_RESTART: a signal must end the recorder's poll so that it is passed on at once.
+    let new = action(handler as *const () as usize);
+    // SAFETY: the handler only touches atomics.
+    check(unsafe { libc::sigaction(signal, &raw const new, std::ptr::null_mut()) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The signals that arrived since the last call.
+pub fn take_pending() -> impl Iterator<Item = i32> {
+    let pending = PENDING.swap(0, Ordering::Relaxed);
+    (1..32).filter(move |signal| pending & (1 << signal) != 0)
+}
+
+/// Sends `signal` to a process that we started.
+pub fn send(pid: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: a plain system call.
+    check(unsafe { libc::kill(pid as i32, signal) })
+}
+
+/// Stops this process as Ctrl-Z would have, so that the shell gets its terminal back.
+pub fn stop_self() -> io::Result<()> {
+    // SAFETY: plain system calls.
+    check(unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) })
+}

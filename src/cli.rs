@@ -1,0 +1,183 @@
+//! The command line: clap definitions and nothing else.
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Run a program and be told where its time went: running, waiting for a CPU, for a lock,
+/// the disk, the network, a child, a timer. Needs no root and no change to the program.
+#[derive(Parser, Debug)]
+#[command(name = "timesink", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Record a command and all that it starts, then explain where the time went
+    ///
+    /// Leaves in one directory: trace.timesink (everything, to be analysed again), report.json,
+    /// report.html, trace.pftrace (open in ui.perfetto.dev), trace.json (Chrome trace),
+    /// on-cpu.svg, off-cpu.svg and wall.svg. The text report goes to stderr; the command's
+    /// own input, output, signals and exit code pass through untouched.
+    #[command(after_help = "Examples:\n  timesink run -- ./server --port 8080\n  \
+        timesink run -o out -- sh -c 'make -j4 | tee log'\n  \
+        sudo timesink run -- ./server     (sees most; the command still runs as you)")]
+    Run(Run),
+    /// Print the report of a trace again: text, JSON or HTML
+    Report(ReportArgs),
+    /// Draw a flame graph of a trace: where it ran, or what it waited for
+    Flamegraph(Flamegraph),
+    /// Convert a trace for another viewer
+    Export(Export),
+    /// Say what timesink can see on this machine, why, and how to see more
+    Doctor,
+    /// List the bundled example programs
+    Examples,
+    /// Build and run a bundled example under the recorder, and explain it
+    #[command(after_help = "Example:\n  timesink demo lock_contention --threads 8")]
+    Demo(Demo),
+}
+
+/// `timesink run`.
+#[derive(Args, Debug)]
+pub struct Run {
+    /// Directory for the results [default: timesink-out/NAME-TIME]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)] // clap would show the doc as a heading
+    pub recording: Recording,
+    /// The command and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
+    pub command: Vec<OsString>,
+}
+
+/// How to record.
+#[derive(Args, Debug)]
+pub struct Recording {
+    /// How much to see: kernel (root: everything), perf or proc (ordinary users)
+    #[arg(long, value_enum, default_value_t = TierChoice::Auto)]
+    pub tier: TierChoice,
+    /// CPU samples per second and CPU; 0 takes none
+    #[arg(long, value_name = "HZ", default_value_t = 997, value_parser = clap::value_parser!(u32).range(0..=20_000))]
+    pub freq: u32,
+    /// Take no stacks of waits (cheaper for programs that switch a million times a second)
+    #[arg(long)]
+    pub no_wait_stacks: bool,
+    /// Run the command as this user [default: who called sudo, else yourself]
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Only record: leave trace.timesink, print and convert nothing
+    #[arg(long)]
+    pub record_only: bool,
+}
+
+/// `--tier`.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TierChoice {
+    /// The best that works here
+    Auto,
+    /// BPF in the kernel: every wait with reason, object and waker
+    Kernel,
+    /// Perf events: exact switches; reasons of longer waits by looking from outside
+    Perf,
+    /// /proc only: states by sampling
+    Proc,
+}
+
+/// `timesink report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// A trace file, or a directory made by `timesink run`
+    pub trace: PathBuf,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    pub format: ReportFormat,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `--format`.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReportFormat {
+    /// For people
+    Text,
+    /// For programs (schema: docs/FORMAT.md)
+    Json,
+    /// For a browser, in one file
+    Html,
+}
+
+/// `timesink flamegraph`.
+#[derive(Args, Debug)]
+pub struct Flamegraph {
+    /// A trace file, or a directory made by `timesink run`
+    pub trace: PathBuf,
+    /// Which time to draw
+    #[arg(long, value_enum, default_value_t = Of::Wall)]
+    pub of: Of,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `--of`.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Of {
+    /// Time on a CPU
+    OnCpu,
+    /// Time waiting, by what for
+    OffCpu,
+    /// Both: all of every thread's life
+    Wall,
+}
+
+/// `timesink export`.
+#[derive(Args, Debug)]
+pub struct Export {
+    /// A trace file, or a directory made by `timesink run`
+    pub trace: PathBuf,
+    /// The format
+    #[arg(long, value_enum)]
+    pub to: ExportFormat,
+    /// For folded stacks: which time
+    #[arg(long, value_enum, default_value_t = Of::Wall)]
+    pub of: Of,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `--to`.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExportFormat {
+    /// Protobuf for ui.perfetto.dev: scheduling, wakers, samples, everything
+    Perfetto,
+    /// JSON for chrome://tracing and Perfetto: the longest waits first, within a budget
+    Chrome,
+    /// Folded stacks, one line each, for any flame graph tool
+    Folded,
+}
+
+/// `timesink demo`.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Name of the example (`timesink examples` lists them)
+    pub name: String,
+    /// Arguments for the example
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<OsString>,
+}
