@@ -1,0 +1,160 @@
+//! The only wiring: arguments -> source -> trace file -> analysis -> exports.
+
+mod demo;
+mod output_dir;
+mod outputs;
+mod record;
+mod source;
+mod terminal;
+
+use crate::analysis::analyse;
+use crate::capture::doctor;
+use crate::cli::Cli;
+use crate::cli::Command;
+use crate::cli::Export;
+use crate::cli::ExportFormat;
+use crate::cli::Flamegraph;
+use crate::cli::Of;
+use crate::cli::ReportArgs;
+use crate::cli::ReportFormat;
+use crate::cli::Run;
+use crate::export;
+use crate::model::Trace;
+use crate::trace::TraceFile;
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use std::fs::File;
+use std::io;
+use std::io::BufWriter;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Exit code when timesink itself fails before the command starts, or in any other command.
+pub const EXIT_FAILED: u8 = 125;
+
+/// Does what the command line says. Gives the exit code.
+pub fn dispatch(cli: Cli) -> Result<u8> {
+    match cli.command {
+        Command::Run(args) => run(&args),
+        Command::Report(args) => report(&args),
+        Command::Flamegraph(args) => flamegraph(&args),
+        Command::Export(args) => convert(&args),
+        Command::Doctor => doctor_report(),
+        Command::Examples => demo::list(),
+        Command::Demo(args) => run(&demo::prepare(&args)?),
+    }
+}
+
+fn run(args: &Run) -> Result<u8> {
+    let user = record::user(args.recording.user.as_deref())?;
+    let directory = output_dir::OutputDir::create(args.output.as_deref(), &args.command, user.as_ref())?;
+    let recorded = match record::record(args, user.as_ref(), &directory) {
+        Ok(recorded) => recorded,
+        Err(failure) => {
+            directory.discard();
+            return failure.exit_code();
+        }
+    };
+    if !args.recording.record_only {
+        // The command has run: whatever goes wrong from here on, its exit code is the answer.
+        if let Err(error) = outputs::explain(&directory) {
+            terminal::say(&format!("timesink: {error:#}"));
+        }
+    }
+    Ok(recorded.exit_code())
+}
+
+fn report(args: &ReportArgs) -> Result<u8> {
+    let (trace, bytes) = open(&args.trace)?;
+    let report = analyse(&trace, Some(bytes));
+    to_output(args.output.as_deref(), &mut |out| match args.format {
+        ReportFormat::Text => {
+            let layout = terminal::layout(args.output.is_none() && terminal::stdout_is_terminal());
+            export::text::write(&report, layout, out)
+        }
+        ReportFormat::Json => export::json::write(&report, out),
+        ReportFormat::Html => export::html::write(&report, &trace, out),
+    })
+}
+
+fn flamegraph(args: &Flamegraph) -> Result<u8> {
+    let (trace, _) = open(&args.trace)?;
+    let kind = stacks_of(args.of);
+    to_output(args.output.as_deref(), &mut |out| export::flamegraph::write(&trace, kind, out))
+}
+
+fn convert(args: &Export) -> Result<u8> {
+    let (trace, bytes) = open(&args.trace)?;
+    to_output(args.output.as_deref(), &mut |out| match args.to {
+        ExportFormat::Perfetto => {
+            let report = analyse(&trace, Some(bytes));
+            outputs::perfetto(&trace, &report, out)
+        }
+        ExportFormat::Chrome => outputs::chrome(&trace, out),
+        ExportFormat::Folded => export::folded::write(&trace, stacks_of(args.of), out),
+    })
+}
+
+fn stacks_of(of: Of) -> export::folded::Stacks {
+    match of {
+        Of::OnCpu => export::folded::Stacks::OnCpu,
+        Of::OffCpu => export::folded::Stacks::OffCpu,
+        Of::Wall => export::folded::Stacks::Wall,
+    }
+}
+
+fn doctor_report() -> Result<u8> {
+    let text = doctor::diagnose().to_string();
+    to_output(None, &mut |out| out.write_all(text.as_bytes()))
+}
+
+/// Opens a trace file, or the one in a directory that `run` made. Gives its size too.
+fn open(path: &Path) -> Result<(TraceFile, u64)> {
+    let file = trace_path(path)?;
+    let bytes = std::fs::metadata(&file).map_or(0, |meta| meta.len());
+    let trace = TraceFile::open(&file)?;
+    for damage in trace.damage() {
+        terminal::say(&format!("timesink: note: {damage}"));
+    }
+    Ok((trace, bytes))
+}
+
+fn trace_path(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let inside = path.join(output_dir::TRACE);
+    if !inside.exists() {
+        bail!(
+            "{} holds no {}: give a trace file, or a directory that `timesink run` made",
+            path.display(),
+            output_dir::TRACE
+        );
+    }
+    Ok(inside)
+}
+
+/// Writes to a file, or to standard output. A reader that went away is no error.
+fn to_output(path: Option<&Path>, write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> Result<u8> {
+    let result = match path {
+        Some(path) => {
+            let file = File::create(path)
+                .with_context(|| format!("cannot write {}: give another file with -o", path.display()))?;
+            let mut out = BufWriter::new(file);
+            write(&mut out).and_then(|()| out.flush())
+        }
+        None => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            write(&mut out).and_then(|()| out.flush())
+        }
+    };
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+        other => {
+            other.context("the output could not be written whole")?;
+            Ok(0)
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The directory that a run leaves: made for its user alone, never over somebody's files.
+
+use crate::capture::sys::spawn::User;
+use crate::session::terminal::say;
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use std::ffi::OsString;
+use std::fs;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Name of the trace file in it.
+pub const TRACE: &str = "trace.timesink";
+
+/// Where directories go by default.
+const PARENT: &str = "timesink-out";
+
+/// A directory for the results of one run.
+pub struct OutputDir {
+    path: PathBuf,
+    owner: Option<(u32, u32)>,
+    made: bool,
+}
+
+impl OutputDir {
+    /// The directory that was asked for, or `timesink-out/NAME-TIME`, or one in the temporary
+    /// directory where that cannot be made. Under sudo it belongs to the invoking user.
+    pub fn create(asked: Option<&Path>, command: &[OsString], user: Option<&User>) -> Result<Self> {
+        let owner = user.map(|user| (user.uid, user.gid));
+        if let Some(path) = asked {
+            return Self::at(path, owner);
+        }
+        let name = default_name(command);
+        match Self::below(Path::new(PARENT), &name, owner) {
+            Ok(made) => Ok(made),
+            Err(error) => {
+                let name = format!("timesink-{name}-{}", std::process::id());
+                let made = Self::below(&std::env::temp_dir(), &name, owner)
+                    .context("no directory for the results can be made; name one with -o DIR")?;
+                say(&format!(
+                    "timesink: {PARENT} cannot be written here ({error}): results go to {}",
+                    made.path.display()
+                ));
+                Ok(made)
+            }
+        }
+    }
+
+    fn at(path: &Path, owner: Option<(u32, u32)>) -> Result<Self> {
+        let made = !path.exists();
+        if made {
+            make(path, owner).with_context(|| {
+                format!("the directory {} cannot be made; name another with -o DIR", path.display())
+            })?;
+        } else if !path.is_dir() {
+            bail!("{} is a file; name a directory with -o DIR", path.display());
+        } else if !path.join(TRACE).exists() && fs::read_dir(path)?.next().is_some() {
+            bail!(
+                "{} is not empty and was not made by timesink, so nothing is written into it; \
+                 name a new directory with -o DIR",
+                path.display()
+            );
+        }
+        Ok(Self { path: path.to_owned(), owner, made })
+    }
+
+    fn below(parent: &Path, name: &str, owner: Option<(u32, u32)>) -> io::Result<Self> {
+        if !parent.exists() {
+            make(parent, owner)?;
+        }
+        // Two runs in one second must not share a directory.
+        for attempt in 1..100 {
+            let name = if attempt == 1 { name.to_owned() } else { format!("{name}-{attempt}") };
+            let path = parent.join(&name);
+            match make(&path, owner) {
+                Ok(()) => {
+                    point_latest(parent, &name, owner);
+                    return Ok(Self { path, owner, made: true });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("a hundred directories of that name exist"))
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A new file in it, readable by its user alone.
+    pub fn file(&self, name: &str) -> io::Result<File> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.path.join(name))?;
+        if let Some((uid, gid)) = self.owner {
+            std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
+        }
+        Ok(file)
+    }
+
+    /// Removes it after a command that never started, if it was made for this run.
+    pub fn discard(&self) {
+        let _ = fs::remove_file(self.path.join(TRACE));
+        if self.made {
+            // Only ever an empty directory: anything else in it is not ours to remove.
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+fn make(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)?;
+    if let Some((uid, gid)) = owner {
+        std::os::unix::fs::chown(path, Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
+/// `latest` points to the newest directory. A convenience: its failure stops nothing.
+fn point_latest(parent: &Path, name: &str, owner: Option<(u32, u32)>) {
+    if parent != Path::new(PARENT) {
+        return;
+    }
+    let (link, fresh) = (parent.join("latest"), parent.join(format!(".latest-{}", std::process::id())));
+    let made = std::os::unix::fs::symlink(name, &fresh).and_then(|()| fs::rename(&fresh, &link));
+    if let (Ok(()), Some((uid, gid))) = (made, owner) {
+        let _ = std::os::unix::fs::lchown(&link, Some(uid), Some(gid));
+    }
+}
+
+/// `NAME-TIME`: the program's name, made fit for a file name, and local time.
+fn default_name(command: &[OsString]) -> String {
+    let program = command.first().map(PathBuf::from).unwrap_or_default();
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let fit: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' })
+        .take(40)
+        .collect();
+    let fit = if fit.trim_matches('.').is_empty() { "command" } else { fit.as_str() };
+    format!("{fit}-{}", jiff::Zoned::now().strftime("%Y%m%d-%H%M%S"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_fit_for_files() {
+        let name = |command: &str| default_name(&[OsString::from(command)]);
+        assert!(name("/usr/bin/sleep").starts_with("sleep-20"));
+        assert!(name("/tmp/a b\n<x>").starts_with("a_b__x_-20"));
+        assert!(name("..").starts_with("command-20"));
+    }
+
+    #[test]
+    fn somebody_elses_directory_is_refused() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        fs::File::create(directory.path().join("precious")).expect("a file");
+        let error = OutputDir::create(Some(directory.path()), &[], None).err().expect("refused");
+        assert!(error.to_string().contains("not made by timesink"), "{error}");
+        fs::File::create(directory.path().join(TRACE)).expect("a file");
+        OutputDir::create(Some(directory.path()), &[], None).expect("made by timesink: used again");
+    }
+}

@@ -1,0 +1,284 @@
+//! Records one command: starts it held, lets the source see it from its first instruction,
+//! drains until it ends, and finishes the file.
+
+use crate::capture::CaptureError;
+use crate::capture::Options;
+use crate::capture::Progress;
+use crate::capture::Source;
+use crate::capture::Target;
+use crate::capture::probe_ring::ProbeRing;
+use crate::capture::sys::host;
+use crate::capture::sys::signals;
+use crate::capture::sys::spawn::Change;
+use crate::capture::sys::spawn::Held;
+use crate::capture::sys::spawn::User;
+use crate::capture::sys::spawn::Waiter;
+use crate::capture::sys::spawn::find_user;
+use crate::cli::Run;
+use crate::model::Nanos;
+use crate::model::Pid;
+use crate::model::Record;
+use crate::model::Summary;
+use crate::model::Tier;
+use crate::session::output_dir::OutputDir;
+use crate::session::output_dir::TRACE;
+use crate::session::source;
+use crate::session::terminal::say;
+use crate::trace::Writer;
+use anyhow::Context;
+use anyhow::Result;
+use std::fs::File;
+use std::io;
+use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
+
+/// A finished recording.
+pub struct Recorded {
+    status: u32,
+}
+
+impl Recorded {
+    /// The command's own exit code; 128+n after signal n.
+    pub fn exit_code(&self) -> u8 {
+        match self.status & 0x7f {
+            0 => (self.status >> 8) as u8,
+            signal => 128 + signal as u8,
+        }
+    }
+}
+
+/// Why there is no recording.
+pub enum Failure {
+    /// The command cannot start.
+    Command(io::Error, String),
+    /// We cannot.
+    Own(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Own(error)
+    }
+}
+
+impl Failure {
+    /// As a shell: 127 for not found, 126 for not executable, 125 for our own failures.
+    pub fn exit_code(self) -> Result<u8> {
+        let (error, command) = match self {
+            Self::Own(error) => return Err(error),
+            Self::Command(error, command) => (error, command),
+        };
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                say(&format!("timesink: {command}: no such command; check its path and spelling"));
+                Ok(127)
+            }
+            io::ErrorKind::PermissionDenied => {
+                say(&format!("timesink: {command}: not executable by this user; check `ls -l` of it"));
+                Ok(126)
+            }
+            _ => {
+                say(&format!("timesink: {command}: {error}"));
+                Ok(126)
+            }
+        }
+    }
+}
+
+/// Who the command runs as: `--user`, else under sudo the invoking user, else (`None`) ourselves.
+pub fn user(asked: Option<&str>) -> Result<Option<User>> {
+    if let Some(name) = asked {
+        let user = find_user(name).context("--user")?;
+        if user.uid != host::effective_uid() && host::effective_uid() != 0 {
+            anyhow::bail!("--user {name}: only root can run a command as another user; use sudo");
+        }
+        return Ok(Some(user));
+    }
+    let invoker = std::env::var("SUDO_UID").ok().filter(|_| host::effective_uid() == 0);
+    match invoker.as_deref() {
+        None | Some("0") => Ok(None),
+        Some(uid) => Ok(Some(find_user(uid).context("SUDO_UID")?)),
+    }
+}
+
+/// Records the command into `directory`.
+pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<Recorded, Failure> {
+    let options = Options {
+        sample_hz: args.recording.freq,
+        wait_stacks: !args.recording.no_wait_stacks,
+    };
+    let mut source = source::open(args.recording.tier, options)?;
+    let file = directory
+        .file(TRACE)
+        .with_context(|| format!("{} cannot be written", directory.path().join(TRACE).display()))?;
+    let mut info = source::info(args, source.as_ref());
+    let probe = match ProbeRing::create(user.map(|user| (user.uid, user.gid))) {
+        Ok(probe) => Some(probe),
+        Err(error) => {
+            info.limits.push(format!("spans of in-process probes are not recorded: {error}"));
+            None
+        }
+    };
+    let writer = Writer::new(file, &info).context("the trace file cannot be written")?;
+    signals::pass_through().context("signals cannot be handled")?;
+    let held = Held::fork(command(args, user, probe.as_ref()), user)
+        .context("the command's process cannot be made")?;
+    let (pid, waiter) = (held.pid, Waiter::new(held.pid));
+    source.start(&Target { pid: Pid(pid) }).map_err(anyhow::Error::from)?;
+    let used_before = host::own_usage().0;
+    held.release().map_err(|error| {
+        let name = args.command[0].to_string_lossy().escape_debug().to_string();
+        Failure::Command(error, name)
+    })?;
+    let mut recorder = Recorder { source, writer, probe, failed: None, warnings: Vec::new() };
+    let status = recorder.until_end(&waiter, pid);
+    let _ = signals::restore_terminal();
+    recorder.finish(pid, status, used_before);
+    Ok(Recorded { status })
+}
+
+/// The command with its environment: the probe's ring, and a home that fits its user.
+fn command(args: &Run, user: Option<&User>, probe: Option<&ProbeRing>) -> Command {
+    let mut command = Command::new(&args.command[0]);
+    command.args(&args.command[1..]);
+    if let Some(probe) = probe {
+        command.env(timesink_probe::ENVIRONMENT, probe.path());
+    }
+    if let Some(user) = user {
+        command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
+    }
+    command
+}
+
+struct Recorder {
+    source: Box<dyn Source>,
+    writer: Writer<File>,
+    probe: Option<ProbeRing>,
+    failed: Option<io::Error>,
+    warnings: Vec<String>,
+}
+
+/// Time between flushes: what a killed recorder may lose.
+const FLUSH: Duration = Duration::from_secs(1);
+
+impl Recorder {
+    /// Drains until the command ends. Nothing that goes wrong here ends the command.
+    fn until_end(&mut self, waiter: &Waiter, pid: u32) -> u32 {
+        let mut flushed = Instant::now();
+        let mut pause = 1;
+        loop {
+            let change = waiter.wait(pause);
+            for signal in signals::take_pending() {
+                // It may have ended meanwhile: then there is nobody to tell.
+                let _ = signals::send(pid, signal);
+            }
+            let progress = self.drain();
+            pause = self.pause(progress);
+            if flushed.elapsed() >= FLUSH {
+                flushed = Instant::now();
+                let result = self.writer.flush();
+                self.remember(result);
+            }
+            match change {
+                Ok(Change::Ended(status)) => return status,
+                // Ctrl-Z: stop as the command did, so that the shell gets its prompt back.
+                Ok(Change::Stopped) => {
+                    let _ = signals::stop_self();
+                }
+                Ok(Change::Nothing) => {}
+                Err(error) => {
+                    self.warnings.push(format!("the command's end could not be waited for: {error}"));
+                    return 0;
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self) -> Progress {
+        let (writer, failed) = (&mut self.writer, &mut self.failed);
+        let mut sink = |record: Record| keep(writer, failed, &record);
+        if let Some(probe) = &mut self.probe {
+            probe.drain(&mut sink);
+        }
+        match self.source.drain(&mut sink) {
+            Ok(progress) => progress,
+            Err(error) => {
+                self.warn_once(&error);
+                Progress::default()
+            }
+        }
+    }
+
+    /// Milliseconds until the next drain: sooner the fuller the kernel's buffers are. The
+    /// tiers for ordinary users look at sleeping threads themselves, so they are never slow.
+    fn pause(&self, progress: Progress) -> i32 {
+        match progress.fill {
+            fill if fill > 0.4 => 1,
+            fill if fill > 0.1 => 5,
+            _ if self.source.tier() == Tier::Kernel => 20,
+            _ => 4,
+        }
+    }
+
+    fn remember(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            fail(&mut self.failed, error);
+        }
+    }
+
+    fn warn_once(&mut self, error: &CaptureError) {
+        let text = format!("recording went on with losses: {error}");
+        if !self.warnings.contains(&text) {
+            self.warnings.push(text);
+        }
+    }
+
+    fn finish(mut self, pid: u32, status: u32, used_before: Nanos) {
+        let (writer, failed) = (&mut self.writer, &mut self.failed);
+        let mut sink = |record: Record| keep(writer, failed, &record);
+        let stats = self.source.stop(&mut sink);
+        if let Some(probe) = &mut self.probe {
+            probe.drain(&mut sink);
+        }
+        let stats = stats.unwrap_or_else(|error| {
+            self.warnings.push(format!("the recording could not be ended cleanly: {error}"));
+            Default::default()
+        });
+        let (used, memory) = host::own_usage();
+        let mut warnings = self.warnings;
+        warnings.extend(stats.warnings);
+        if let Some(error) = &self.failed {
+            warnings.push(format!("the trace file is not whole: {error}"));
+        }
+        let summary = Summary {
+            clocks: host::clocks(),
+            root: Some((Pid(pid), Some(status))),
+            collector_cpu: used - used_before,
+            collector_memory: memory,
+            target_overhead: stats.target_overhead,
+            stacks: stats.stacks,
+            warnings,
+        };
+        if let Err(error) = self.writer.finish(&summary) {
+            fail(&mut self.failed, error);
+        }
+    }
+}
+
+fn keep(writer: &mut Writer<File>, failed: &mut Option<io::Error>, record: &Record) {
+    if let Err(error) = writer.record(record) {
+        fail(failed, error);
+    }
+}
+
+/// Says the first failure to write, once; the command goes on.
+fn fail(failed: &mut Option<io::Error>, error: io::Error) {
+    if failed.is_none() {
+        say(&format!(
+            "timesink: the trace file cannot be written any further ({error}); the command goes on, \
+             the report will cover what was kept"
+        ));
+        *failed = Some(error);
+    }
+}
