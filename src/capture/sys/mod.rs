@@ -1,2 +1,6 @@
 //! The only home of `unsafe`: one file per kernel interface, each block with its reason.
 #![allow(unsafe_code)]
+
+pub mod bpf;
+pub mod descriptors;
+pub mod shared;
