@@ -1,6 +1,9 @@
 //! The only home of `unsafe`: one file per kernel interface, each block with its reason.
 #![allow(unsafe_code)]
 
+pub mod bpf;
+pub mod descriptors;
 pub mod host;
+pub mod shared;
 pub mod signals;
 pub mod spawn;

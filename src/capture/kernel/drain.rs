@@ -1,0 +1,349 @@
+//! Reading the rings, and turning what is in them into events and naming jobs.
+
+use super::KernelSource;
+use super::convert;
+use super::pending::Faults;
+use super::pending::Jobs;
+use crate::capture::naming::Job;
+use crate::capture::sys::bpf::monotonic_ns;
+use crate::model::Event;
+use crate::model::Exec;
+use crate::model::Exit;
+use crate::model::ExitKind;
+use crate::model::FdKind;
+use crate::model::Lost;
+use crate::model::LostKind;
+use crate::model::Nanos;
+use crate::model::ObjectInfo;
+use crate::model::Pid;
+use crate::model::Record;
+use crate::model::Rename;
+use crate::model::Sample;
+use crate::model::Start;
+use crate::model::StartKind;
+use crate::model::Text;
+use crate::model::Tid;
+use crate::model::WaitStack;
+use crate::symbols::Image;
+use crate::symbols::Mapping;
+use crate::symbols::RawStack;
+use crate::symbols::Registers;
+use bytemuck::Pod;
+use std::mem::offset_of;
+use timesink_bpf::layout;
+use timesink_bpf::layout::CpuShared;
+
+type Sink<'a> = &'a mut dyn FnMut(Record);
+
+/// A cell of the axis of blocked time, as in the BPF source.
+pub const CELL_NS: u64 = 1_000_000;
+
+impl KernelSource {
+    /// Empties all interval rings. Gives the number of records and the fill of the fullest.
+    pub(super) fn drain_intervals(&mut self, sink: Sink<'_>) -> (u64, f64) {
+        let Some(loaded) = &self.loaded else { return (0, 0.0) };
+        let capacity = u64::from(self.tuning.ring_records);
+        let (mut records, mut fullest) = (0, 0u64);
+        for (cpu, slot) in self.slots.iter_mut().enumerate() {
+            let shared = cpu * size_of::<CpuShared>();
+            let head = loaded.cpus.load(shared + offset_of!(CpuShared, head));
+            let mut tail = loaded.cpus.load(shared + offset_of!(CpuShared, tail));
+            fullest = fullest.max(head - tail);
+            records += head - tail;
+            while tail < head {
+                // Give room back in portions: a store per record would fight over the line.
+                let portion = (head - tail).min(1024);
+                for _ in 0..portion {
+                    let at =
+                        (cpu as u64 * capacity + *slot) as usize * size_of::<layout::Interval>();
+                    let record: layout::Interval = loaded.rings.read(at);
+                    *slot = if *slot + 1 == capacity { 0 } else { *slot + 1 };
+                    if record.flags & layout::INTERVAL_GAP != 0 {
+                        sink(Record::Event(Event::Gap(convert::ring_gap(&record))));
+                        continue;
+                    }
+                    let interval = convert::interval(&record);
+                    self.faults.finished(&interval);
+                    sink(Record::Event(Event::Interval(interval)));
+                }
+                tail += portion;
+                loaded.cpus.store(shared + offset_of!(CpuShared, tail), tail);
+            }
+        }
+        (records, fullest as f64 / capacity as f64)
+    }
+
+    /// Starts, execs, exits and mappings.
+    pub(super) fn drain_lifecycle(&mut self, sink: Sink<'_>) -> (u64, f64) {
+        let Some(loaded) = &mut self.loaded else { return (0, 0.0) };
+        let (mut records, mut bytes) = (0, 0usize);
+        while let Some(item) = loaded.lifecycle.next() {
+            records += 1;
+            bytes += item.len() + 8;
+            lifecycle_event(&item, &mut self.jobs, &mut self.faults, sink);
+        }
+        (records, bytes as f64 / f64::from(4 << 20))
+    }
+
+    /// Samples, stacks of waits and descriptions of objects.
+    pub(super) fn drain_stacks(&mut self, sink: Sink<'_>) -> (u64, f64) {
+        let Some(loaded) = &mut self.loaded else { return (0, 0.0) };
+        let (mut records, mut bytes) = (0, 0usize);
+        while let Some(item) = loaded.stacks.next() {
+            records += 1;
+            bytes += item.len() + 8;
+            stack_record(&item, &mut self.jobs, &mut self.faults, sink);
+        }
+        (records, bytes as f64 / f64::from(self.tuning.stack_ring_bytes))
+    }
+
+    /// Turns the growth of the loss counters into events.
+    pub(super) fn drain_losses(&mut self, sink: Sink<'_>) {
+        let Some(loaded) = &self.loaded else { return };
+        let now = monotonic_ns();
+        for (cpu, seen) in self.losses.iter_mut().enumerate() {
+            let shared = cpu * size_of::<CpuShared>();
+            for (index, (offset, what)) in LOSSES.into_iter().enumerate() {
+                let count = loaded.cpus.load(shared + offset);
+                if count > seen[index] {
+                    sink(Record::Event(Event::Lost(Lost {
+                        from: Nanos(self.drained_ns),
+                        to: Nanos(now),
+                        what,
+                        cpu: Some(cpu as u16),
+                        count: count - seen[index],
+                    })));
+                    seen[index] = count;
+                }
+            }
+        }
+        self.drained_ns = now;
+    }
+
+    /// Who lives at `end`: open intervals, unreported gaps, books.
+    pub(super) fn close(&mut self, survey: &[u8], end: u64, sink: Sink<'_>) {
+        for chunk in survey.chunks_exact(size_of::<layout::ExitEvent>()) {
+            let Some((mut event, _)) = split::<layout::ExitEvent>(chunk) else { continue };
+            event.h.time = end;
+            if event.h.flags & layout::EXIT_RECOVERED == 0 && event.open.off_ns != 0 {
+                let interval = convert::open_interval(&event.open, end);
+                self.faults.finished(&interval);
+                sink(Record::Event(Event::Interval(interval)));
+            }
+            end_of_thread(&event, &mut self.faults, sink);
+        }
+    }
+}
+
+const LOSSES: [(usize, LostKind); 4] = [
+    (offset_of!(CpuShared, lost_intervals), LostKind::Intervals),
+    (offset_of!(CpuShared, lost_lifecycle), LostKind::Lifecycle),
+    (offset_of!(CpuShared, lost_samples), LostKind::Samples),
+    (offset_of!(CpuShared, lost_stacks), LostKind::WaitStacks),
+];
+
+/// The fixed part of a record and what follows it; `None` if it is cut short.
+fn split<T: Pod>(bytes: &[u8]) -> Option<(T, &[u8])> {
+    let (fixed, rest) = bytes.split_at_checked(size_of::<T>())?;
+    Some((bytemuck::pod_read_unaligned(fixed), rest))
+}
+
+fn lifecycle_event(
+    item: &[u8],
+    jobs: &mut Jobs,
+    faults: &mut Faults,
+    sink: Sink<'_>,
+) -> Option<()> {
+    let (header, _) = split::<layout::Header>(item)?;
+    match header.kind {
+        layout::KIND_FORK => fork(&split(item)?.0, jobs, sink),
+        layout::KIND_EXEC => {
+            let (event, rest) = split(item)?;
+            exec(&event, rest, jobs, sink)?;
+        }
+        layout::KIND_EXIT => {
+            let (event, _) = split::<layout::ExitEvent>(item)?;
+            end_of_thread(&event, faults, sink);
+            if event.h.flags & layout::EXIT_LAST != 0 {
+                jobs.push(header.time, Job::Exit(Pid(event.h.pid)));
+            }
+        }
+        layout::KIND_RENAME => {
+            let (event, _) = split::<layout::RenameEvent>(item)?;
+            rename(&event.h, &event.comm, sink);
+        }
+        layout::KIND_MAP => {
+            let (event, rest) = split::<layout::MapEvent>(item)?;
+            jobs.push(
+                header.time,
+                Job::Map(Mapping {
+                    pid: Pid(event.h.pid),
+                    start: event.start,
+                    end: event.start + event.length,
+                    file_offset: event.offset,
+                    path: convert::path(rest.get(..event.path_bytes as usize)?),
+                    identity: (convert::device(event.dev), event.inode),
+                    build_id: Vec::new(),
+                }),
+            );
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+fn fork(event: &layout::ForkEvent, jobs: &mut Jobs, sink: Sink<'_>) {
+    let (pid, parent_pid) = (Pid(event.h.pid), Pid(event.parent_pid));
+    let thread = pid == parent_pid;
+    if !thread {
+        jobs.push(event.h.time, Job::Fork { parent: parent_pid, child: pid });
+    }
+    sink(Record::Event(Event::Start(Start {
+        time: Nanos(event.h.time),
+        tid: Tid(event.h.tid),
+        pid,
+        parent_tid: Tid(event.parent_tid),
+        parent_pid,
+        how: if thread { StartKind::Thread } else { StartKind::Process },
+    })));
+}
+
+fn exec(event: &layout::ExecEvent, rest: &[u8], jobs: &mut Jobs, sink: Sink<'_>) -> Option<()> {
+    let (components, rest) = rest.split_at_checked(event.path_bytes as usize)?;
+    let argv = convert::arguments(rest.get(..event.argv_bytes as usize)?);
+    let (time, pid) = (Nanos(event.h.time), Pid(event.h.pid));
+    let path = convert::path(components);
+    let auxiliary = |wanted: u64| {
+        let pairs = event.auxv.chunks_exact(2).take_while(|pair| pair[0] != 0);
+        pairs.filter(|pair| pair[0] == wanted).map(|pair| pair[1]).next().unwrap_or(0)
+    };
+    jobs.push(
+        event.h.time,
+        Job::Exec(Image {
+            pid,
+            path: path.clone(),
+            identity: (convert::device(event.dev), event.inode),
+            at_phdr: auxiliary(libc::AT_PHDR),
+            at_entry: auxiliary(libc::AT_ENTRY),
+            at_base: auxiliary(libc::AT_BASE),
+            at_sysinfo_ehdr: auxiliary(libc::AT_SYSINFO_EHDR),
+        }),
+    );
+    let root = event.h.flags & layout::EXEC_ROOT != 0;
+    if root {
+        sink(Record::Event(Event::Start(Start {
+            time,
+            tid: pid.into(),
+            pid,
+            parent_tid: Tid(0),
+            parent_pid: Pid(0),
+            how: StartKind::Root,
+        })));
+    }
+    let old_tid = Tid(event.old_tid);
+    sink(Record::Event(Event::Exec(Exec { time, pid, old_tid, path, argv })));
+    if root {
+        // Its own rename came before its exec, with which the recording begins.
+        rename(&event.h, &event.comm, sink);
+    }
+    Some(())
+}
+
+fn rename(header: &layout::Header, comm: &[u8], sink: Sink<'_>) {
+    let (time, tid) = (Nanos(header.time), Tid(header.tid));
+    sink(Record::Event(Event::Rename(Rename { time, tid, name: Text::from_c(comm) })));
+}
+
+fn end_of_thread(event: &layout::ExitEvent, faults: &mut Faults, sink: Sink<'_>) {
+    let time = Nanos(event.h.time);
+    let tid = Tid(event.h.tid);
+    if let Some(gap) = convert::last_gap(event.h.tid, &event.gap) {
+        sink(Record::Event(Event::Gap(gap)));
+    }
+    if event.h.flags & layout::EXIT_RECOVERED != 0 {
+        let mut open = event.open;
+        open.flags |= layout::INTERVAL_RECOVERED;
+        open.on_ns = open.on_ns.clamp(open.off_ns, event.h.time.max(open.off_ns));
+        let interval = convert::interval(&open);
+        faults.finished(&interval);
+        sink(Record::Event(Event::Interval(interval)));
+    }
+    if event.want.points > 0 {
+        sink(Record::Event(Event::WaitStack(WaitStack {
+            time,
+            tid,
+            off: Nanos(event.want.off_ns),
+            call: convert::wanted_call(&event.want),
+            weight: Nanos(u64::from(event.want.points) * CELL_NS),
+            stack: None,
+        })));
+    }
+    faults.ended(tid, time);
+    let how = match event.h.flags {
+        flags if flags & layout::EXIT_ALIVE != 0 => ExitKind::Alive,
+        flags if flags & layout::EXIT_LAST != 0 => ExitKind::Process { status: event.status },
+        _ => ExitKind::Thread,
+    };
+    let books = convert::books(&event.books);
+    sink(Record::Event(Event::Exit(Exit { time, tid, pid: Pid(event.h.pid), how, books })));
+}
+
+fn stack_record(item: &[u8], jobs: &mut Jobs, faults: &mut Faults, sink: Sink<'_>) -> Option<()> {
+    let (header, _) = split::<layout::Header>(item)?;
+    let (time, tid) = (Nanos(header.time), Tid(header.tid));
+    if header.kind == layout::KIND_OBJECT {
+        let (event, rest) = split::<layout::ObjectEvent>(item)?;
+        sink(Record::Event(Event::Object(ObjectInfo {
+            time,
+            pid: Pid(header.pid),
+            descriptor: event.fd,
+            kind: FdKind::from_code(event.fd_kind as u8),
+            inode: event.inode,
+            label: convert::label(&event, rest.get(..event.path_bytes as usize)?),
+        })));
+        return Some(());
+    }
+    let (event, bytes) = split::<layout::StackEvent>(item)?;
+    let raw = raw_stack(&event, bytes);
+    let weight = Nanos(event.weight);
+    let event = match header.kind {
+        layout::KIND_SAMPLE => {
+            let kernel = event.in_kernel != 0;
+            Event::Sample(Sample { time, tid, cpu: event.cpu, kernel, weight, stack: None })
+        }
+        layout::KIND_WAIT => Event::WaitStack(WaitStack {
+            time,
+            tid,
+            off: Nanos(event.wait.off_ns),
+            call: convert::wanted_call(&event.wait),
+            weight,
+            stack: None,
+        }),
+        _ => {
+            faults.began(tid, time, raw);
+            return Some(());
+        }
+    };
+    if raw.registers.is_none() && raw.kernel.is_empty() && raw.chain.is_empty() {
+        // Its call was left by another way: the weight counts, without a place.
+        sink(Record::Event(event));
+    } else {
+        jobs.push(header.time, Job::Stack { raw, event });
+    }
+    Some(())
+}
+
+fn raw_stack(event: &layout::StackEvent, bytes: &[u8]) -> RawStack {
+    let frames = |all: &[u64], used: u32| all[..(used as usize / 8).min(all.len())].to_vec();
+    RawStack {
+        pid: Pid(event.h.pid),
+        registers: (event.has_registers != 0).then_some(Registers {
+            ip: event.ip,
+            sp: event.sp,
+            fp: Some(event.bp),
+        }),
+        bytes: bytes[..(event.stack_bytes as usize).min(bytes.len())].to_vec(),
+        chain: frames(&event.chain, event.chain_bytes),
+        kernel: frames(&event.kernel, event.kernel_bytes),
+    }
+}

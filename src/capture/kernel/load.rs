@@ -1,0 +1,317 @@
+//! Loading the object, calibrating it and attaching its programs.
+
+use super::btf;
+use super::calls;
+use crate::capture::CaptureError;
+use crate::capture::Options;
+use crate::capture::sys::descriptors::Samples;
+use crate::capture::sys::shared::SharedMap;
+use aya::Btf;
+use aya::Ebpf;
+use aya::EbpfError;
+use aya::EbpfLoader;
+use aya::maps::Map;
+use aya::maps::MapData;
+use aya::maps::RingBuf;
+use aya::programs::BtfTracePoint;
+use aya::programs::Iter;
+use aya::programs::PerfEvent;
+use aya::programs::Program;
+use aya::programs::ProgramError;
+use aya::programs::perf_event::PerfEventConfig;
+use aya::programs::perf_event::PerfEventScope;
+use aya::programs::perf_event::SamplePolicy;
+use aya::programs::perf_event::SoftwareEvent;
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+use timesink_bpf::layout::CpuShared;
+use timesink_bpf::layout::Interval;
+
+const TIER: &str = "kernel";
+const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+/// Sizes that tests make small to provoke what otherwise takes a machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Interval records in each CPU's ring.
+    pub ring_records: u32,
+    /// Bytes of the ring for stacks, a power of two of whole pages.
+    pub stack_ring_bytes: u32,
+    /// Most bytes of user stack copied, up to 16384.
+    pub stack_bytes: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        let ring_records = (8 << 20) / size_of::<Interval>() as u32;
+        Self { ring_records, stack_ring_bytes: 16 << 20, stack_bytes: 16384 }
+    }
+}
+
+/// The loaded object. Dropping it detaches and frees everything.
+pub struct Loaded {
+    ebpf: Ebpf,
+    /// Task storage: only reachable by raw file descriptor.
+    pub threads: MapData,
+    /// Cursors and counters, one [`CpuShared`] per possible CPU.
+    pub cpus: SharedMap,
+    /// The interval rings.
+    pub rings: SharedMap,
+    /// Starts, execs, exits.
+    pub lifecycle: RingBuf<MapData>,
+    /// Samples and stacks.
+    pub stacks: RingBuf<MapData>,
+    /// Possible CPUs.
+    pub cpu_count: u32,
+    /// What cannot be seen on this kernel.
+    pub limits: Vec<String>,
+}
+
+/// Programs on tracepoints: name, tracepoint, and whether it is only for stacks.
+const TRACEPOINTS: [(&str, &str, bool); 7] = [
+    ("ts_exit", "sched_process_exit", false),
+    ("ts_rename", "task_rename", false),
+    ("ts_exec", "sched_process_exec", false),
+    ("ts_fork", "sched_process_fork", false),
+    ("ts_waking", "sched_waking", false),
+    ("ts_sys_exit", "sys_exit", true),
+    ("ts_switch", "sched_switch", false),
+];
+
+impl Loaded {
+    /// Loads and calibrates; nothing is attached yet.
+    pub fn new(options: &Options, tuning: &Tuning) -> Result<Self, CaptureError> {
+        let facts = read_facts()?;
+        let cpu_count = aya::util::nr_cpus().map_err(|(what, source)| os(what, source))? as u32;
+        let samples = Samples::open();
+        let btf = Btf::from_sys_fs().map_err(|error| not_supported(&error.to_string()))?;
+        let mut loader = EbpfLoader::new();
+        let (records, numbers, classes) =
+            (tuning.ring_records, samples.numbers(), calls::classes());
+        let distance = facts.preempt_distance.unwrap_or(0);
+        let knows_preempt = u8::from(facts.preempt_distance.is_some());
+        let (want_stacks, has_prev_state) =
+            (u8::from(options.wait_stacks), u8::from(facts.has_prev_state));
+        let own = std::process::id();
+        let mut ebpf = loader
+            .btf(Some(&btf))
+            .allow_unsupported_maps()
+            .map_max_entries("cpus", cpu_count)
+            .map_max_entries("rings", cpu_count.saturating_mul(records))
+            .map_max_entries("stacks", tuning.stack_ring_bytes)
+            .override_global("ring_records", &records, true)
+            .override_global("stack_bytes", &tuning.stack_bytes, true)
+            .override_global("want_stacks", &want_stacks, true)
+            .override_global("has_prev_state", &has_prev_state, true)
+            .override_global("preempt_distance", &distance, true)
+            .override_global("knows_preempt", &knows_preempt, true)
+            .override_global("own_tgid", &own, true)
+            .override_global("sample_fds", &numbers, true)
+            .override_global("call_class", &classes, true)
+            .load(timesink_bpf::OBJECT)
+            .map_err(|error| load_error(&error))?;
+        load_programs(&mut ebpf, &btf, options)?;
+        drop(btf);
+        calibrate(&mut ebpf, own)?;
+        let cpus = ring_map(&mut ebpf, "cpus", cpu_count as usize * size_of::<CpuShared>())?;
+        let ring_bytes = cpu_count as usize * records as usize * size_of::<Interval>();
+        let rings = ring_map(&mut ebpf, "rings", ring_bytes)?;
+        Ok(Self {
+            threads: map_data(&mut ebpf, "threads")?,
+            lifecycle: ring_buffer(&mut ebpf, "lifecycle")?,
+            stacks: ring_buffer(&mut ebpf, "stacks")?,
+            ebpf,
+            cpus,
+            rings,
+            cpu_count,
+            limits: limits(&facts),
+        })
+    }
+
+    /// Attaches everything that `options` asks for.
+    pub fn attach(&mut self, options: &Options) -> Result<(), CaptureError> {
+        let stacks = wants_stacks(options);
+        for (name, _, _) in TRACEPOINTS.into_iter().filter(|p| stacks || !p.2) {
+            let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
+            program.attach().map_err(|error| program_error(name, &error))?;
+        }
+        if options.sample_hz == 0 {
+            return Ok(());
+        }
+        let sampler: &mut PerfEvent = program(&mut self.ebpf, "ts_sample")?;
+        for cpu in aya::util::online_cpus().map_err(|(what, source)| os(what, source))? {
+            let period = SamplePolicy::Period(1_000_000_000 / u64::from(options.sample_hz));
+            let scope = PerfEventScope::AllProcessesOneCpu { cpu };
+            let clock = PerfEventConfig::Software(SoftwareEvent::CpuClock);
+            sampler
+                .attach(clock, scope, period, false)
+                .map_err(|error| program_error("the CPU clock", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Detaches everything but the survey; a second call does nothing.
+    pub fn detach(&mut self) {
+        for (name, _, _) in TRACEPOINTS.iter().rev() {
+            if let Ok(program) = program::<BtfTracePoint>(&mut self.ebpf, name) {
+                let _ = program.unload();
+            }
+        }
+        if let Ok(sampler) = program::<PerfEvent>(&mut self.ebpf, "ts_sample") {
+            let _ = sampler.unload();
+        }
+    }
+
+    /// What `ts_survey` writes: an exit event for each thread of the tree that lives.
+    pub fn survey(&mut self) -> Result<Vec<u8>, CaptureError> {
+        run_iterator(&mut self.ebpf, "ts_survey")
+    }
+}
+
+fn wants_stacks(options: &Options) -> bool {
+    // Samples need the executable mappings that sys_exit reports, even without wait stacks.
+    options.wait_stacks || options.sample_hz > 0
+}
+
+fn read_facts() -> Result<btf::Facts, CaptureError> {
+    let mut bytes = Vec::new();
+    File::open(BTF_PATH)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(|error| not_supported(&format!("{BTF_PATH} cannot be read ({error})")))?;
+    btf::facts(&bytes)
+        .ok_or_else(|| not_supported(&format!("{BTF_PATH} is not BTF of a known form")))
+}
+
+fn load_programs(ebpf: &mut Ebpf, btf: &Btf, options: &Options) -> Result<(), CaptureError> {
+    for (name, tracepoint, _) in TRACEPOINTS.into_iter().filter(|p| wants_stacks(options) || !p.2) {
+        let program: &mut BtfTracePoint = program(ebpf, name)?;
+        program.load(tracepoint, btf).map_err(|error| program_error(name, &error))?;
+    }
+    for name in ["ts_survey", "ts_calibrate"] {
+        let program: &mut Iter = program(ebpf, name)?;
+        program.load("task", btf).map_err(|error| program_error(name, &error))?;
+    }
+    if options.sample_hz > 0 {
+        let sampler: &mut PerfEvent = program(ebpf, "ts_sample")?;
+        sampler.load().map_err(|error| program_error("ts_sample", &error))?;
+    }
+    Ok(())
+}
+
+/// Lets the kernel look at our own descriptors, one of each kind. It finds us by our process id,
+/// so this is also the proof that its ids are ours.
+fn calibrate(ebpf: &mut Ebpf, own: u32) -> Result<(), CaptureError> {
+    let answer = run_iterator(ebpf, "ts_calibrate")?;
+    if answer == own.to_ne_bytes() {
+        return Ok(());
+    }
+    Err(not_supported(
+        "timesink runs in a PID namespace of its own, where the kernel's process ids mean nothing",
+    ))
+}
+
+fn run_iterator(ebpf: &mut Ebpf, name: &'static str) -> Result<Vec<u8>, CaptureError> {
+    let iterator: &mut Iter = program(ebpf, name)?;
+    let link = iterator
+        .attach()
+        .and_then(|id| iterator.take_link(id))
+        .map_err(|error| program_error(name, &error))?;
+    let mut file = link
+        .into_file()
+        .map_err(|error| os(&format!("starting {name}"), io::Error::other(error)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|error| os(&format!("reading {name}"), error))?;
+    Ok(bytes)
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, CaptureError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| broken(&format!("the BPF object has no program {name}")))
+}
+
+fn map_data(ebpf: &mut Ebpf, name: &str) -> Result<MapData, CaptureError> {
+    match ebpf.take_map(name) {
+        Some(Map::Array(data) | Map::RingBuf(data) | Map::Unsupported(data)) => Ok(data),
+        _ => Err(broken(&format!("the BPF object has no map {name}"))),
+    }
+}
+
+fn ring_map(ebpf: &mut Ebpf, name: &str, bytes: usize) -> Result<SharedMap, CaptureError> {
+    let data = map_data(ebpf, name)?;
+    SharedMap::new(data.fd().as_fd(), bytes)
+        .map_err(|error| os(&format!("mapping {name} ({bytes} bytes)"), error))
+}
+
+fn ring_buffer(ebpf: &mut Ebpf, name: &str) -> Result<RingBuf<MapData>, CaptureError> {
+    let map = ebpf.take_map(name).ok_or_else(|| broken(&format!("no map {name}")))?;
+    RingBuf::try_from(map).map_err(|error| os(&format!("mapping {name}"), io::Error::other(error)))
+}
+
+fn limits(facts: &btf::Facts) -> Vec<String> {
+    let mut limits = Vec::new();
+    if facts.preempt_distance.is_none() {
+        limits.push(
+            "This kernel's type information does not say where the preemption counter is: who \
+             woke a thread is not recorded."
+                .to_owned(),
+        );
+    }
+    limits
+}
+
+fn os(doing: &str, source: io::Error) -> CaptureError {
+    CaptureError::Os { doing: doing.to_owned(), source }
+}
+
+fn broken(what: &str) -> CaptureError {
+    os("loading the BPF programs", io::Error::other(what.to_owned()))
+}
+
+fn not_supported(reason: &str) -> CaptureError {
+    CaptureError::NotSupported { tier: TIER, reason: reason.to_owned(), instead: "perf" }
+}
+
+fn not_allowed(what: &str) -> CaptureError {
+    CaptureError::NotAllowed {
+        tier: TIER,
+        reason: format!("{what}: operation not permitted"),
+        remedy: "run it with sudo, or once: sudo setcap cap_bpf,cap_perfmon+ep \"$(command -v \
+                 timesink)\""
+            .to_owned(),
+    }
+}
+
+/// Tells what is wrong from the system's error at the bottom of `error`.
+fn by_cause(doing: &str, error: &(dyn Error + 'static)) -> CaptureError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    let mut text = doing.to_owned();
+    while let Some(level) = cause {
+        // A verifier log is pages long: its last line says it.
+        let shown = level.to_string();
+        let line = shown.trim().lines().next_back().unwrap_or_default();
+        text = format!("{text}: {line}");
+        if let Some(system) = level.downcast_ref::<io::Error>() {
+            return match system.kind() {
+                io::ErrorKind::PermissionDenied => not_allowed(doing),
+                _ => not_supported(&text),
+            };
+        }
+        cause = level.source();
+    }
+    not_supported(&text)
+}
+
+fn load_error(error: &EbpfError) -> CaptureError {
+    by_cause("creating BPF maps", error)
+}
+
+fn program_error(what: &str, error: &ProgramError) -> CaptureError {
+    by_cause(&format!("loading or attaching {what}"), error)
+}

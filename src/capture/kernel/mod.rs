@@ -1,0 +1,172 @@
+//! The kernel tier: BPF programs keep a small state machine per thread and hand over one
+//! record per finished off-CPU interval. What they do stands in `probes/bpf/README.md`.
+
+mod btf;
+mod calls;
+mod convert;
+mod drain;
+mod load;
+mod pending;
+
+pub use load::Tuning;
+
+use super::CaptureError;
+use super::CaptureStats;
+use super::Options;
+use super::Progress;
+use super::Source;
+use super::Target;
+use super::naming::Naming;
+use super::sys::bpf::map_update;
+use super::sys::bpf::monotonic_ns;
+use super::sys::bpf::set_niceness;
+use super::sys::descriptors::pidfd_open;
+use crate::model::Record;
+use crate::model::Tier;
+use bytemuck::Zeroable as _;
+use load::Loaded;
+use pending::Faults;
+use pending::Jobs;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::fd::AsRawFd as _;
+use std::os::fd::BorrowedFd;
+use timesink_bpf::layout;
+
+/// The recorder prefers to be late for nobody: it must empty rings that a busy CPU fills in
+/// 90 ms. It sleeps most of the time.
+const NICENESS: i32 = -15;
+
+/// Records by BPF. Needs root, or `CAP_BPF` and `CAP_PERFMON`, and a kernel with BTF.
+pub struct KernelSource {
+    options: Options,
+    tuning: Tuning,
+    loaded: Option<Loaded>,
+    naming: Option<Naming>,
+    limits: Vec<String>,
+    /// Next slot to read in each CPU's ring.
+    slots: Vec<u64>,
+    /// Loss counters as last reported, per CPU.
+    losses: Vec<[u64; 4]>,
+    drained_ns: u64,
+    jobs: Jobs,
+    faults: Faults,
+    niceness: Option<i32>,
+}
+
+impl KernelSource {
+    /// Loads the programs, so that what is missing shows before the command starts.
+    pub fn new(options: Options) -> Result<Self, CaptureError> {
+        Self::with_tuning(options, Tuning::default())
+    }
+
+    /// As [`KernelSource::new`], with other sizes of rings.
+    pub fn with_tuning(options: Options, tuning: Tuning) -> Result<Self, CaptureError> {
+        let loaded = Loaded::new(&options, &tuning)?;
+        let cpus = loaded.cpu_count as usize;
+        Ok(Self {
+            options,
+            tuning,
+            limits: loaded.limits.clone(),
+            loaded: Some(loaded),
+            naming: None,
+            slots: vec![0; cpus],
+            losses: vec![[0; 4]; cpus],
+            drained_ns: 0,
+            jobs: Jobs::default(),
+            faults: Faults::new(options.wait_stacks),
+            niceness: None,
+        })
+    }
+
+    /// Puts a thread into the tree: `pidfd` is its key in the task storage.
+    fn seed(&self, pidfd: BorrowedFd<'_>, thread: &layout::Thread) -> Result<(), CaptureError> {
+        let Some(loaded) = &self.loaded else { return Ok(()) };
+        let key = pidfd.as_raw_fd().to_ne_bytes();
+        map_update(loaded.threads.fd().as_fd(), &key, bytemuck::bytes_of(thread))
+            .map_err(|source| os("adding a thread to the recorded tree", source))
+    }
+
+    fn drain_all(&mut self, sink: &mut dyn FnMut(Record)) -> Progress {
+        // This order is what `Faults` and `Jobs` build on.
+        let looked = monotonic_ns();
+        let (lives, life_fill) = self.drain_lifecycle(sink);
+        let (intervals, interval_fill) = self.drain_intervals(sink);
+        let (stacks, stack_fill) = self.drain_stacks(sink);
+        self.drain_losses(sink);
+        self.faults.settle(&mut self.jobs, sink);
+        if let Some(naming) = &mut self.naming {
+            self.jobs.send_until(looked, naming);
+            naming.drain(sink);
+        }
+        let fill = life_fill.max(interval_fill).max(stack_fill).min(1.0);
+        Progress { records: lives + intervals + stacks, fill }
+    }
+}
+
+impl Source for KernelSource {
+    fn tier(&self) -> Tier {
+        Tier::Kernel
+    }
+
+    fn limits(&self) -> Vec<String> {
+        self.limits.clone()
+    }
+
+    fn start(&mut self, target: &Target) -> Result<(), CaptureError> {
+        let thread = layout::Thread {
+            r: layout::Interval { tid: target.pid.0, ..layout::Interval::zeroed() },
+            tgid: target.pid.0,
+            flags: layout::THREAD_WAITING,
+            ..layout::Thread::zeroed()
+        };
+        let pidfd = pidfd_open(target.pid.0)
+            .map_err(|source| os("opening the command's process", source))?;
+        self.seed(pidfd.as_fd(), &thread)?;
+        self.naming = Some(Naming::start()?);
+        self.drained_ns = monotonic_ns();
+        if let Some(loaded) = &mut self.loaded {
+            loaded.attach(&self.options)?;
+        }
+        self.niceness = Some(set_niceness(NICENESS));
+        Ok(())
+    }
+
+    fn drain(&mut self, sink: &mut dyn FnMut(Record)) -> Result<Progress, CaptureError> {
+        Ok(self.drain_all(sink))
+    }
+
+    fn stop(&mut self, sink: &mut dyn FnMut(Record)) -> Result<CaptureStats, CaptureError> {
+        if let Some(loaded) = &mut self.loaded {
+            loaded.detach();
+        }
+        let end = monotonic_ns();
+        self.drain_all(sink);
+        let survey = match &mut self.loaded {
+            Some(loaded) => loaded.survey(),
+            None => Ok(Vec::new()),
+        };
+        let mut warnings = Vec::new();
+        match survey {
+            Ok(survey) => self.close(&survey, end, sink),
+            Err(error) => {
+                warnings.push(format!("Waits that were still open are missing: {error}."))
+            }
+        }
+        self.faults.settle(&mut self.jobs, sink);
+        let mut stats = CaptureStats { warnings, ..CaptureStats::default() };
+        if let Some(mut naming) = self.naming.take() {
+            self.jobs.send_until(u64::MAX, &mut naming);
+            stats.stacks = naming.finish(sink);
+        }
+        self.loaded = None;
+        if let Some(niceness) = self.niceness.take() {
+            set_niceness(niceness);
+        }
+        Ok(stats)
+    }
+}
+
+fn os(doing: &str, source: io::Error) -> CaptureError {
+    CaptureError::Os { doing: doing.to_owned(), source }
+}
