@@ -282,8 +282,9 @@ pub enum ExitKind {
     Thread,
     /// The last thread of the process ended, with this status word as `wait` gives it.
     Process {
-        /// Status word: exit code in bits 8..16, signal in bits 0..7.
-        status: u32,
+        /// Status word: exit code in bits 8..16, signal in bits 0..7; `None` where the tier
+        /// cannot see it (only a parent may, and the root's is in [`Summary::root`](super::Summary)).
+        status: Option<u32>,
     },
     /// It was alive when the recording ended; `books` are as of then.
     Alive,

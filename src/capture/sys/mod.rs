@@ -4,6 +4,8 @@
 pub mod bpf;
 pub mod descriptors;
 pub mod host;
+pub mod perf_event;
+pub mod process_vm;
 pub mod shared;
 pub mod signals;
 pub mod spawn;

@@ -1,0 +1,463 @@
+//! What the records of one recording mean: per thread on or off a CPU, per process its
+//! threads. Pure: takes records in time order, gives events and naming jobs.
+//!
+//! ```text
+//!            fork                in              out               in           exit
+//!   thread    |----New(runnable)--|-----on CPU----|--Off(one Interval)--|--on CPU--|
+//! ```
+//! Two ins or two outs in a row mean that a record between them was lost: the stretch is a
+//! `Gap` and thereby unknown, never guessed.
+
+use super::record::Comm;
+use super::record::Raw;
+use super::record::Task;
+use super::record::What;
+use crate::capture::naming::Job;
+use crate::model::Books;
+use crate::model::Event;
+use crate::model::Exec;
+use crate::model::Exit;
+use crate::model::ExitKind;
+use crate::model::FastMap;
+use crate::model::Gap;
+use crate::model::Interval;
+use crate::model::Left;
+use crate::model::Lost;
+use crate::model::LostKind;
+use crate::model::Marks;
+use crate::model::Nanos;
+use crate::model::Pid;
+use crate::model::Rename;
+use crate::model::Sample;
+use crate::model::Start;
+use crate::model::StartKind;
+use crate::model::Text;
+use crate::model::Tid;
+use crate::symbols::Image;
+use crate::symbols::Mapping;
+
+/// What the machine gives.
+#[derive(Debug)]
+pub enum Output {
+    /// An event, complete.
+    Event(Event),
+    /// Work for the naming thread.
+    Job(Job),
+}
+
+/// Where a thread is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    /// On a CPU since then.
+    On(Nanos),
+    /// Off since then.
+    Off { since: Nanos, left: Left, cpu: u16 },
+}
+
+#[derive(Debug)]
+struct Thread {
+    pid: Pid,
+    place: Place,
+    /// How often it was seen getting a CPU.
+    runs: u64,
+    /// When anything was last known of it.
+    last: Nanos,
+    /// Looks from outside during the present wait.
+    looks: u32,
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    threads: u32,
+    /// An exec whose program is not known yet: its first executable mapping follows.
+    exec: Option<Box<Exec>>,
+}
+
+/// A thread that has been off the CPU for a while.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Sleeper {
+    /// When it left.
+    pub since: Nanos,
+    /// The thread.
+    pub tid: Tid,
+    /// Its process.
+    pub pid: Pid,
+}
+
+/// State of the recorded tree.
+#[derive(Debug)]
+pub struct Machine {
+    root: Pid,
+    started: bool,
+    period: Nanos,
+    threads: FastMap<Tid, Thread>,
+    processes: FastMap<Pid, Process>,
+    /// Time of the last record of each CPU's ring: losses lie between two of them.
+    rings: FastMap<u16, Nanos>,
+    /// Records lost of any kind.
+    pub lost: u64,
+    /// Times the kernel paused sampling.
+    pub throttled: u64,
+}
+
+impl Machine {
+    /// For the tree of `root`, whose time starts with its exec; samples stand for `period` each.
+    pub fn new(root: Pid, period: Nanos) -> Self {
+        Self {
+            root,
+            started: false,
+            period,
+            threads: FastMap::default(),
+            processes: FastMap::default(),
+            rings: FastMap::default(),
+            lost: 0,
+            throttled: 0,
+        }
+    }
+
+    /// Takes the next record.
+    pub fn apply(&mut self, raw: Raw, out: &mut dyn FnMut(Output)) {
+        let Raw { time, tid, pid, cpu, what } = raw;
+        let before = self.rings.insert(cpu, time).unwrap_or(time);
+        if !self.started && !self.starts(pid, &what) {
+            return;
+        }
+        match what {
+            What::In => self.switch_in(time, pid, tid, cpu, out),
+            What::Out { preempted } => self.switch_out(time, pid, tid, cpu, preempted, out),
+            What::Fork(task) => self.fork(time, task, cpu, out),
+            What::Exit(task) => self.exit(time, task.tid, out),
+            What::Comm(comm) if comm.exec => self.exec(time, pid, *comm, out),
+            What::Comm(comm) => out(rename(time, tid, comm.name)),
+            What::Map(mapping) => self.map(*mapping, out),
+            What::Sample(sample) => {
+                if self.threads.contains_key(&tid) {
+                    let event = Event::Sample(Sample {
+                        time,
+                        tid,
+                        cpu,
+                        kernel: sample.kernel,
+                        weight: self.period,
+                        stack: None,
+                    });
+                    out(Output::Job(Job::Stack { raw: sample.stack, event }));
+                }
+            }
+            What::Lost(count) => self.lose(LostKind::Intervals, count, before, time, cpu, out),
+            What::LostSamples(count) => {
+                self.lose(LostKind::Samples, count, before, time, cpu, out);
+            }
+            What::Throttled => self.throttled += 1,
+        }
+    }
+
+    /// Whether this record is the root's exec, before which nothing counts.
+    fn starts(&mut self, pid: Pid, what: &What) -> bool {
+        self.started = pid == self.root && matches!(what, What::Comm(comm) if comm.exec);
+        self.started
+    }
+
+    fn lose(
+        &mut self,
+        what: LostKind,
+        count: u64,
+        from: Nanos,
+        to: Nanos,
+        cpu: u16,
+        out: &mut dyn FnMut(Output),
+    ) {
+        self.lost += count;
+        out(Output::Event(Event::Lost(Lost { from, to, what, cpu: Some(cpu), count })));
+    }
+
+    fn switch_in(
+        &mut self,
+        time: Nanos,
+        pid: Pid,
+        tid: Tid,
+        cpu: u16,
+        out: &mut dyn FnMut(Output),
+    ) {
+        let Some(thread) = self.known(time, pid, tid, out) else { return };
+        thread.runs += 1;
+        let event = match thread.place {
+            Place::Off { since, left, cpu: cpu_off } => {
+                Event::Interval(interval(tid, since, time, left, cpu_off, cpu, false))
+            }
+            // It never left, as far as we saw.
+            Place::On(since) if since < time => {
+                Event::Gap(Gap { tid, from: since, to: time, count: 1, sequence: None })
+            }
+            Place::On(_) => return,
+        };
+        thread.place = Place::On(time);
+        thread.last = time;
+        out(Output::Event(event));
+    }
+
+    fn switch_out(
+        &mut self,
+        time: Nanos,
+        pid: Pid,
+        tid: Tid,
+        cpu: u16,
+        preempted: bool,
+        out: &mut dyn FnMut(Output),
+    ) {
+        let Some(thread) = self.known(time, pid, tid, out) else { return };
+        if let Place::Off { since, .. } = thread.place {
+            // Back and gone again unseen in between.
+            out(Output::Event(Event::Gap(Gap {
+                tid,
+                from: since,
+                to: time,
+                count: 1,
+                sequence: None,
+            })));
+        }
+        let left =
+            if preempted { Left::Preempted } else { Left::Blocked { uninterruptible: false } };
+        thread.place = Place::Off { since: time, left, cpu };
+        thread.last = time;
+        thread.looks = 0;
+    }
+
+    /// The thread; one whose fork record was lost starts here.
+    fn known(
+        &mut self,
+        time: Nanos,
+        pid: Pid,
+        tid: Tid,
+        out: &mut dyn FnMut(Output),
+    ) -> Option<&mut Thread> {
+        // The kernel's mark for a task that is already gone from the pid tables.
+        if tid.0 == u32::MAX || pid.0 == u32::MAX {
+            return None;
+        }
+        if !self.threads.contains_key(&tid) {
+            let (parent_tid, parent_pid) = (Tid(0), Pid(0));
+            let how = StartKind::Found;
+            let start = Start { time, tid, pid, parent_tid, parent_pid, how };
+            self.add(start, Place::On(time), out);
+        }
+        self.threads.get_mut(&tid)
+    }
+
+    fn add(&mut self, start: Start, place: Place, out: &mut dyn FnMut(Output)) {
+        let thread = Thread { pid: start.pid, place, runs: 0, last: start.time, looks: 0 };
+        self.threads.insert(start.tid, thread);
+        self.processes.entry(start.pid).or_default().threads += 1;
+        out(Output::Event(Event::Start(start)));
+    }
+
+    fn fork(&mut self, time: Nanos, task: Task, cpu: u16, out: &mut dyn FnMut(Output)) {
+        let Task { pid, ppid: parent_pid, tid, ptid: parent_tid } = task;
+        if let Some(old) = self.threads.get(&tid) {
+            // The id is used again, so the exit of its former owner was lost.
+            let (last, since) = (old.last, old.place);
+            let from = match since {
+                Place::On(since) | Place::Off { since, .. } => since.max(last),
+            };
+            if from < time {
+                let gap = Gap { tid, from, to: time, count: 1, sequence: None };
+                out(Output::Event(Event::Gap(gap)));
+            }
+            self.end(time, tid, out);
+        }
+        let new_process = pid != parent_pid;
+        let how = if new_process { StartKind::Process } else { StartKind::Thread };
+        let place = Place::Off { since: time, left: Left::New, cpu };
+        self.add(Start { time, tid, pid, parent_tid, parent_pid, how }, place, out);
+        if new_process {
+            out(Output::Job(Job::Fork { parent: parent_pid, child: pid }));
+        }
+    }
+
+    fn exit(&mut self, time: Nanos, tid: Tid, out: &mut dyn FnMut(Output)) {
+        let Some(thread) = self.threads.get(&tid) else { return };
+        if let Place::Off { since, .. } = thread.place
+            && since < time
+        {
+            let gap = Gap { tid, from: since, to: time, count: 1, sequence: None };
+            out(Output::Event(Event::Gap(gap)));
+        }
+        self.end(time, tid, out);
+    }
+
+    /// Takes a thread off the books.
+    fn end(&mut self, time: Nanos, tid: Tid, out: &mut dyn FnMut(Output)) {
+        let Some(thread) = self.threads.remove(&tid) else { return };
+        let pid = thread.pid;
+        let last = self.processes.get_mut(&pid).is_none_or(|process| {
+            process.threads = process.threads.saturating_sub(1);
+            process.threads == 0
+        });
+        let how = if last { ExitKind::Process { status: None } } else { ExitKind::Thread };
+        if last {
+            self.settle_exec(pid, None, out);
+            self.processes.remove(&pid);
+        }
+        let books = Books { runs_seen: Some(thread.runs), ..Books::default() };
+        out(Output::Event(Event::Exit(Exit { time, tid, pid, how, books })));
+        if last {
+            out(Output::Job(Job::Exit(pid)));
+        }
+    }
+
+    fn exec(&mut self, time: Nanos, pid: Pid, comm: Comm, out: &mut dyn FnMut(Output)) {
+        let leader = Tid::from(pid);
+        let old_tid = self.caller_of_exec(pid);
+        if let Some(mut thread) = self.threads.remove(&old_tid) {
+            thread.last = time;
+            self.threads.insert(leader, thread);
+        } else {
+            let (parent_tid, parent_pid) = (Tid(0), Pid(0));
+            let how = if pid == self.root { StartKind::Root } else { StartKind::Found };
+            let start = Start { time, tid: leader, pid, parent_tid, parent_pid, how };
+            self.add(start, Place::On(time), out);
+        }
+        self.settle_exec(pid, None, out);
+        let (path, argv) = comm.command.unwrap_or_default();
+        let exec = Box::new(Exec { time, pid, old_tid, path, argv });
+        self.processes.entry(pid).or_default().exec = Some(exec);
+        out(rename(time, leader, comm.name));
+    }
+
+    /// When another thread than the leader calls exec, all others end first, the leader
+    /// too, and the caller goes on under the leader's id: it is the one that is left.
+    fn caller_of_exec(&self, pid: Pid) -> Tid {
+        let leader = Tid::from(pid);
+        if self.threads.contains_key(&leader) {
+            return leader;
+        }
+        let mut left: Vec<Tid> = self
+            .threads
+            .iter()
+            .filter(|(_, thread)| thread.pid == pid)
+            .map(|(&tid, _)| tid)
+            .collect();
+        left.sort_unstable();
+        left.first().copied().unwrap_or(leader)
+    }
+
+    fn map(&mut self, mapping: Mapping, out: &mut dyn FnMut(Output)) {
+        self.settle_exec(mapping.pid, Some(&mapping.path), out);
+        out(Output::Job(Job::Map(mapping)));
+    }
+
+    /// Delivers an exec that waited for its program. The kernel maps the program before
+    /// anything else, so the first mapping names it without a race; what `/proc` said is kept
+    /// only if it agrees: the process may have gone through another exec by then.
+    fn settle_exec(&mut self, pid: Pid, path: Option<&Text>, out: &mut dyn FnMut(Output)) {
+        let Some(mut exec) = self.processes.get_mut(&pid).and_then(|p| p.exec.take()) else {
+            return;
+        };
+        if let Some(path) = path
+            && exec.path != *path
+        {
+            exec.argv.clear();
+            exec.path = path.clone();
+        }
+        // The mappings follow one by one, complete: the image itself needs no addresses.
+        out(Output::Job(Job::Exec(Image {
+            pid,
+            path: exec.path.clone(),
+            identity: (0, 0),
+            at_phdr: 0,
+            at_entry: 0,
+            at_base: 0,
+            at_sysinfo_ehdr: 0,
+        })));
+        out(Output::Event(Event::Exec(*exec)));
+    }
+
+    /// Threads blocked for longer than `least` at `now` that were not looked at in this wait,
+    /// or not for ten times as long as at the last look. Longest waits first.
+    pub fn sleepers(&self, now: Nanos, least: Nanos) -> Vec<Sleeper> {
+        let mut sleepers: Vec<Sleeper> = self
+            .threads
+            .iter()
+            .filter_map(|(&tid, thread)| {
+                let Place::Off { since, left: Left::Blocked { .. }, .. } = thread.place else {
+                    return None;
+                };
+                // Seen at 3 ms, then not before 1 s, 10 s, 100 s: a deadlock stays described.
+                let due = match thread.looks {
+                    0 => least,
+                    n => Nanos(1_000_000_000_u64.saturating_mul(10_u64.saturating_pow(n - 1))),
+                };
+                (now - since >= due).then_some(Sleeper { since, tid, pid: thread.pid })
+            })
+            .collect();
+        sleepers.sort_unstable();
+        sleepers
+    }
+
+    /// Notes that a look at the present wait of `tid` was taken.
+    pub fn looked(&mut self, tid: Tid) {
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.looks += 1;
+        }
+    }
+
+    /// Ends the recording at `time`: closes what is open. `books` gives the kernel's counts
+    /// for a thread that lives, given ours.
+    pub fn finish(
+        &mut self,
+        time: Nanos,
+        books: &dyn Fn(Pid, Tid, u64) -> Books,
+        out: &mut dyn FnMut(Output),
+    ) {
+        let mut pids: Vec<Pid> = self.processes.keys().copied().collect();
+        pids.sort_unstable();
+        for pid in pids {
+            self.settle_exec(pid, None, out);
+        }
+        let mut threads: Vec<(Tid, Thread)> = self.threads.drain().collect();
+        threads.sort_unstable_by_key(|(tid, _)| *tid);
+        for (tid, thread) in threads {
+            if let Place::Off { since, left, cpu } = thread.place
+                && since < time
+            {
+                let open = interval(tid, since, time, left, cpu, cpu, true);
+                out(Output::Event(Event::Interval(open)));
+            }
+            let (pid, how) = (thread.pid, ExitKind::Alive);
+            let books = books(pid, tid, thread.runs);
+            out(Output::Event(Event::Exit(Exit { time, tid, pid, how, books })));
+        }
+        self.processes.clear();
+    }
+}
+
+fn rename(time: Nanos, tid: Tid, name: Text) -> Output {
+    Output::Event(Event::Rename(Rename { time, tid, name }))
+}
+
+fn interval(
+    tid: Tid,
+    off: Nanos,
+    on: Nanos,
+    left: Left,
+    cpu_off: u16,
+    cpu_on: u16,
+    open: bool,
+) -> Interval {
+    Interval {
+        tid,
+        off,
+        woken: None,
+        on,
+        left,
+        call: None,
+        waker: None,
+        taker: None,
+        cpu_off,
+        cpu_on,
+        sequence: None,
+        marks: Marks { reason_seen: false, open, ..Marks::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! Drawn timelines: one line per thread, read from left to right, 10 ns a column.
+
+use super::*;
+
+const ROOT: Pid = Pid(10);
+
+fn raw(time: u64, tid: u32, what: What) -> Raw {
+    Raw { time: Nanos(time), tid: Tid(tid), pid: ROOT, cpu: 0, what }
+}
+
+fn exec(time: u64, tid: u32) -> Raw {
+    let comm = Comm { exec: true, name: Text::from("prog"), command: None };
+    raw(time, tid, What::Comm(Box::new(comm)))
+}
+
+fn fork(time: u64, pid: u32, tid: u32, ptid: u32) -> Raw {
+    let task = Task { pid: Pid(pid), ppid: ROOT, tid: Tid(tid), ptid: Tid(ptid) };
+    raw(time, ptid, What::Fork(task))
+}
+
+fn exit(time: u64, tid: u32) -> Raw {
+    let task = Task { pid: ROOT, ppid: Pid(1), tid: Tid(tid), ptid: Tid(1) };
+    raw(time, tid, What::Exit(task))
+}
+
+/// Records of one thread: `i` in, `b` out blocked, `p` out preempted, `x` exit, `e` exec.
+fn drawn(tid: u32, line: &str) -> Vec<Raw> {
+    line.chars()
+        .enumerate()
+        .filter_map(|(column, letter)| {
+            let time = column as u64 * 10;
+            Some(match letter {
+                'i' => raw(time, tid, What::In),
+                'b' => raw(time, tid, What::Out { preempted: false }),
+                'p' => raw(time, tid, What::Out { preempted: true }),
+                'x' => exit(time, tid),
+                'e' => exec(time, tid),
+                _ => return None,
+            })
+        })
+        .collect()
+}
+
+fn events(records: Vec<Raw>) -> Vec<Event> {
+    let mut machine = Machine::new(ROOT, Nanos(1));
+    let mut events = Vec::new();
+    let mut take = |output| {
+        if let Output::Event(event) = output {
+            events.push(event);
+        }
+    };
+    for record in records {
+        machine.apply(record, &mut take);
+    }
+    machine.finish(Nanos(1_000), &|_, _, _| Books::default(), &mut take);
+    events
+}
+
+/// `off..on how` of every interval and `gap from..to` of every gap.
+fn told(records: Vec<Raw>) -> Vec<String> {
+    let line = |event: Event| match event {
+        Event::Interval(e) => {
+            let open = if e.marks.open { " open" } else { "" };
+            let how = match e.left {
+                Left::Blocked { .. } => "blocked",
+                Left::Preempted => "preempted",
+                Left::New => "new",
+                _ => "other",
+            };
+            Some(format!("{} {}..{} {how}{open}", e.tid.0, e.off.0, e.on.0))
+        }
+        Event::Gap(e) => Some(format!("{} {}..{} gap", e.tid.0, e.from.0, e.to.0)),
+        Event::Exit(e) => Some(format!("{} {} {:?}", e.tid.0, e.time.0, e.how)),
+        _ => None,
+    };
+    events(records).into_iter().filter_map(line).collect()
+}
+
+#[test]
+fn stays_off_the_cpu_are_exact() {
+    assert_eq!(
+        told(drawn(10, "e b  i p i  x")),
+        ["10 20..50 blocked", "10 70..90 preempted", "10 120 Process { status: None }"]
+    );
+}
+
+#[test]
+fn nothing_before_the_exec_counts() {
+    assert_eq!(
+        told(drawn(10, "b i e b i x")).first().map(String::as_str),
+        Some("10 60..80 blocked")
+    );
+    assert!(events(drawn(10, "b i b")).is_empty());
+}
+
+#[test]
+fn a_lost_in_or_out_becomes_a_gap_exactly_there() {
+    assert_eq!(told(drawn(10, "e b  b i x"))[..2], ["10 20..50 gap", "10 50..70 blocked"]);
+    assert_eq!(told(drawn(10, "e bi  i x"))[..2], ["10 20..30 blocked", "10 30..60 gap"]);
+    // Its last return was lost.
+    assert_eq!(told(drawn(10, "e b  x"))[0], "10 20..50 gap");
+}
+
+#[test]
+fn what_is_open_at_the_end_is_closed_there() {
+    assert_eq!(told(drawn(10, "e b")), ["10 20..1000 blocked open", "10 1000 Alive"]);
+}
+
+#[test]
+fn fork_to_first_run_is_new_and_the_last_thread_ends_the_process() {
+    let mut records = drawn(10, "e");
+    records.push(fork(20, 10, 11, 10));
+    records.extend(drawn(11, "     i b i"));
+    records.push(exit(80, 10));
+    records.push(exit(90, 11));
+    assert_eq!(
+        told(records),
+        ["11 20..50 new", "11 70..90 blocked", "10 80 Thread", "11 90 Process { status: None }"]
+    );
+}
+
+#[test]
+fn exec_of_another_thread_goes_on_under_the_leaders_id() {
+    let mut records = drawn(10, "e");
+    records.push(fork(20, 10, 11, 10));
+    records.extend(drawn(11, "    i"));
+    records.push(exit(50, 10));
+    records.extend(drawn(10, "      e b i x"));
+    let events = events(records);
+    let exec = events.iter().rev().find_map(|e| match e {
+        Event::Exec(exec) => Some((exec.pid, exec.old_tid)),
+        _ => None,
+    });
+    assert_eq!(exec, Some((Pid(10), Tid(11))));
+    let ends: Vec<Tid> = events
+        .iter()
+        .filter_map(|e| if let Event::Exit(exit) = e { Some(exit.tid) } else { None })
+        .collect();
+    assert_eq!(ends, [Tid(10), Tid(10)]);
+}
+
+#[test]
+fn a_reused_id_ends_its_former_owner() {
+    let mut records = drawn(10, "e");
+    records.push(fork(20, 20, 20, 10));
+    records.push(fork(60, 10, 20, 10));
+    let told = told(records);
+    assert_eq!(told[..2], ["20 20..60 gap", "20 60 Process { status: None }"]);
+}
+
+#[test]
+fn the_first_mapping_names_the_program_and_stale_arguments_are_dropped() {
+    let mapping = |path: &str| Mapping {
+        pid: ROOT,
+        start: 1,
+        end: 2,
+        file_offset: 0,
+        path: Text::from(path),
+        identity: (0, 0),
+        build_id: Vec::new(),
+    };
+    for (seen, argv) in [("/bin/a", 1), ("/bin/b", 0)] {
+        let command = Some((Text::from(seen), vec![Text::from("a")]));
+        let comm = Comm { exec: true, name: Text::from("a"), command };
+        let records = vec![
+            raw(10, 10, What::Comm(Box::new(comm))),
+            raw(11, 10, What::Map(Box::new(mapping("/bin/a")))),
+            raw(12, 10, What::Map(Box::new(mapping("/lib/ld.so")))),
+        ];
+        let execs: Vec<Exec> = events(records)
+            .into_iter()
+            .filter_map(|e| if let Event::Exec(exec) = e { Some(exec) } else { None })
+            .collect();
+        assert_eq!(execs.len(), 1);
+        assert_eq!((execs[0].path.clone(), execs[0].argv.len()), (Text::from("/bin/a"), argv));
+    }
+}
+
+#[test]
+fn sleepers_are_looked_at_once_and_again_much_later() {
+    let mut machine = Machine::new(ROOT, Nanos(1));
+    for record in drawn(10, "e b") {
+        machine.apply(record, &mut |_| {});
+    }
+    let least = Nanos::from_millis(3);
+    assert!(machine.sleepers(Nanos(30), least).is_empty());
+    assert_eq!(machine.sleepers(Nanos::from_millis(4), least).len(), 1);
+    machine.looked(Tid(10));
+    assert!(machine.sleepers(Nanos::from_millis(500), least).is_empty());
+    assert_eq!(machine.sleepers(Nanos::from_millis(1_001), least).len(), 1);
+}

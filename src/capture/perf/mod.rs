@@ -1,0 +1,343 @@
+//! The `perf` tier: exact times on and off the CPU for ordinary users
+//! (`perf_event_paranoid` <= 2, no capability), reasons by looking from outside.
+//!
+//! Per CPU one ring with two events on the waiting root, both inherited by all it starts and
+//! enabled by its exec: a dummy that carries the records of switches, forks, execs, exits and
+//! mappings, and a CPU clock that samples. The rings are merged by time: a record younger
+//! than [`SETTLE`] waits for the next drain, so that its elder on another CPU is there first.
+
+mod machine;
+mod record;
+
+use self::machine::Machine;
+use self::machine::Output;
+use self::record::Raw;
+use self::record::What;
+use super::CaptureError;
+use super::CaptureStats;
+use super::Options;
+use super::Progress;
+use super::Source;
+use super::Target;
+use super::doctor;
+use super::naming::Naming;
+use super::observer::Observer;
+use super::procfs;
+use super::sys::perf_event::EventFd;
+use super::sys::perf_event::Ring;
+use super::sys::perf_event::monotonic;
+use crate::model::Books;
+use crate::model::Event;
+use crate::model::Nanos;
+use crate::model::Pid;
+use crate::model::Record;
+use crate::model::Tid;
+use crate::model::Tier;
+use std::io;
+
+/// A record is taken for settled after this time: a CPU needs microseconds from stamping a record
+/// to finishing it. A virtual CPU that is halted in between for longer makes a `Gap`.
+const SETTLE: Nanos = Nanos::from_millis(3);
+
+/// Waits this long are worth a look.
+const LOOK_AFTER: Nanos = Nanos::from_millis(3);
+
+/// Pages of data per ring, most first: what is refused for the locked-memory limit is halved.
+const RING_PAGES: [usize; 8] = [512, 256, 128, 64, 32, 16, 8, 4];
+
+/// Fewer pages than this lose records under load (measured: 16 lost some, 64 none).
+const ENOUGH_PAGES: usize = 64;
+
+/// User stack in each CPU sample, bytes. A multiple of 8 below 64 KiB.
+const STACK_BYTES: u32 = 8 * 1024;
+
+/// Recorder of the `perf` tier.
+pub struct PerfSource {
+    options: Options,
+    /// Whether samples may cover the kernel.
+    kernel: bool,
+    /// Open while recording: closing an event ends it.
+    events: Vec<EventFd>,
+    rings: Vec<Ring>,
+    pages: usize,
+    warnings: Vec<String>,
+    naming: Option<Naming>,
+    observer: Observer,
+    machine: Machine,
+    /// Read, not yet settled.
+    pending: Vec<Raw>,
+    /// Events of the present batch, to be sorted.
+    batch: Vec<Event>,
+    scratch: Vec<u8>,
+}
+
+impl PerfSource {
+    /// Checks that the tier can record here. Nothing runs yet.
+    pub fn new(options: Options) -> Result<Self, CaptureError> {
+        let own = std::process::id();
+        EventFd::sideband(own, first_cpu()).map_err(|error| refusal(&error))?;
+        let kernel =
+            EventFd::sampling(own, first_cpu(), period(options), STACK_BYTES, true).is_ok();
+        Ok(Self {
+            options,
+            kernel,
+            events: Vec::new(),
+            rings: Vec::new(),
+            pages: 0,
+            warnings: Vec::new(),
+            naming: None,
+            observer: Observer::new(options.wait_stacks),
+            machine: Machine::new(Pid(0), period(options)),
+            pending: Vec::new(),
+            batch: Vec::new(),
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Opens the events of every CPU with rings of `pages` each.
+    fn open(&mut self, pid: Pid, cpus: &[u16], pages: usize) -> io::Result<()> {
+        self.events.clear();
+        self.rings.clear();
+        for &cpu in cpus {
+            let sideband = match EventFd::sideband(pid.0, cpu) {
+                // Went offline since we read the list.
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
+                other => other?,
+            };
+            self.rings.push(Ring::map(&sideband, pages)?);
+            if self.options.sample_hz > 0 {
+                let period = period(self.options);
+                let opened = EventFd::sampling(pid.0, cpu, period, STACK_BYTES, self.kernel)
+                    .and_then(|event| event.redirect(&sideband).map(|()| event));
+                match opened {
+                    Ok(event) => self.events.push(event),
+                    Err(error) => {
+                        self.warnings.push(format!("CPU {cpu} has no CPU samples: {error}"));
+                    }
+                }
+            }
+            self.events.push(sideband);
+        }
+        self.pages = pages;
+        Ok(())
+    }
+
+    /// Takes what is in the rings. Returns how full the fullest was.
+    fn read(&mut self) -> f64 {
+        let (pending, scratch) = (&mut self.pending, &mut self.scratch);
+        let mut fill = 0.0_f64;
+        for ring in &self.rings {
+            fill = fill.max(ring.read(scratch, &mut |kind, misc, body| {
+                let Some(mut raw) = record::parse(kind, misc, body) else { return };
+                if let What::Comm(comm) = &mut raw.what
+                    && comm.exec
+                {
+                    // Now or never: the process may be gone by the time this is settled.
+                    comm.command = procfs::exe(raw.pid).map(|exe| (exe, procfs::argv(raw.pid)));
+                }
+                pending.push(raw);
+            }));
+        }
+        // Stable: records of one CPU with the same time stay in their order.
+        pending.sort_by_key(|raw| raw.time);
+        fill
+    }
+
+    /// Runs the records before `until` through the machine.
+    fn settle(&mut self, until: Nanos) {
+        let ready = self.pending.partition_point(|raw| raw.time < until);
+        let (machine, batch, naming) = (&mut self.machine, &mut self.batch, &mut self.naming);
+        for raw in self.pending.drain(..ready) {
+            machine.apply(raw, &mut |output| route(output, batch, naming));
+        }
+    }
+
+    /// Looks at threads that have slept for a while.
+    fn observe(&mut self, now: Nanos) {
+        for sleeper in self.machine.sleepers(now, LOOK_AFTER) {
+            if !self.observer.may_look(now) {
+                break;
+            }
+            self.machine.looked(sleeper.tid);
+            if let Some(look) = self.observer.look(sleeper.pid, sleeper.tid) {
+                look.deliver(self.naming.as_mut(), &mut |event| self.batch.push(event));
+            }
+        }
+    }
+
+    /// Delivers the batch in time order, and what the naming thread has finished.
+    fn deliver(&mut self, sink: &mut dyn FnMut(Record)) -> u64 {
+        self.batch.sort_by_key(Event::time);
+        let mut records = self.batch.len() as u64;
+        for event in self.batch.drain(..) {
+            sink(Record::Event(event));
+        }
+        if let Some(naming) = &mut self.naming {
+            naming.drain(&mut |record| {
+                records += 1;
+                sink(record);
+            });
+        }
+        records
+    }
+}
+
+fn route(output: Output, batch: &mut Vec<Event>, naming: &mut Option<Naming>) {
+    match (output, naming) {
+        (Output::Event(event), _) => batch.push(event),
+        (Output::Job(job), Some(naming)) => naming.send(job),
+        (Output::Job(_), None) => {}
+    }
+}
+
+fn period(options: Options) -> Nanos {
+    Nanos(1_000_000_000 / u64::from(options.sample_hz.max(1)))
+}
+
+fn first_cpu() -> u16 {
+    doctor::online_cpus().first().copied().unwrap_or(0)
+}
+
+/// Why the kernel refuses, and what to type.
+pub(super) fn refusal(error: &io::Error) -> CaptureError {
+    let paranoid = doctor::sysctl("kernel/perf_event_paranoid");
+    match error.raw_os_error() {
+        Some(libc::ENOSYS | libc::ENOENT | libc::EOPNOTSUPP | libc::EINVAL | libc::E2BIG) => {
+            CaptureError::NotSupported {
+                tier: "perf",
+                reason: format!("this kernel's perf events do not do what it needs ({error})"),
+                instead: "proc",
+            }
+        }
+        Some(libc::EACCES | libc::EPERM) => {
+            let level = paranoid.map_or_else(String::new, |p| format!("{p}"));
+            let by_level = level.parse::<i32>().is_ok_and(|p| p > 2);
+            let reason = if by_level {
+                format!("perf_event_paranoid is {level} here, which refuses ordinary users")
+            } else {
+                format!(
+                    "perf_event_open is refused though perf_event_paranoid is {level}: a container \
+                     or sandbox filters it"
+                )
+            };
+            let remedy = if by_level {
+                "run `sudo sysctl kernel.perf_event_paranoid=2`, or use --tier proc"
+            } else {
+                "allow it to the container (`--security-opt seccomp=unconfined`), or use --tier proc"
+            };
+            CaptureError::NotAllowed { tier: "perf", reason, remedy: remedy.to_owned() }
+        }
+        _ => CaptureError::Os {
+            doing: "opening a perf event (try --tier proc)".to_owned(),
+            source: io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)),
+        },
+    }
+}
+
+impl Source for PerfSource {
+    fn tier(&self) -> Tier {
+        Tier::Perf
+    }
+
+    fn limits(&self) -> Vec<String> {
+        let mut limits = vec![
+            "The perf tier sees exactly when a thread left and regained a CPU, not why: reasons, \
+             objects and call sites are known for waits longer than about 15 ms, by looking at the \
+             sleeping thread from outside; shorter waits are `unknown`. All reasons: \
+             `sudo timesink run -- ...`"
+                .to_owned(),
+            "The perf tier does not see who woke a thread or when, so time between wake-up and \
+             running counts as waiting. With wakers: `sudo timesink run -- ...`"
+                .to_owned(),
+            "Programs that change user by exec (sudo, su) end for the perf tier at that exec. \
+             Seen whole: `sudo timesink run -- ...`"
+                .to_owned(),
+        ];
+        if !self.kernel && self.options.sample_hz > 0 {
+            limits.push(
+                "CPU samples cover user code only: time in the kernel has no stacks. With kernel \
+                 samples: `sudo sysctl kernel.perf_event_paranoid=1`"
+                    .to_owned(),
+            );
+        }
+        limits
+    }
+
+    fn start(&mut self, target: &Target) -> Result<(), CaptureError> {
+        self.machine = Machine::new(target.pid, period(self.options));
+        self.naming = Some(Naming::start()?);
+        let cpus = doctor::online_cpus();
+        let mut refused = None;
+        for pages in RING_PAGES {
+            match self.open(target.pid, &cpus, pages) {
+                Ok(()) => {
+                    refused = None;
+                    break;
+                }
+                // The limit on locked memory is EPERM; memory itself ENOMEM.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM)) => {
+                    refused = Some(error);
+                }
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
+        }
+        if let Some(error) = refused {
+            return Err(refusal(&error));
+        }
+        if self.pages < ENOUGH_PAGES {
+            self.warnings.push(format!(
+                "only {} pages of buffer per CPU fit into the locked-memory limit, so records may be \
+                 lost: `sudo sysctl kernel.perf_event_mlock_kb=516` or `ulimit -l unlimited`",
+                self.pages
+            ));
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, sink: &mut dyn FnMut(Record)) -> Result<Progress, CaptureError> {
+        let now = monotonic();
+        let fill = self.read();
+        self.settle(now - SETTLE);
+        self.observe(now);
+        let records = self.deliver(sink);
+        Ok(Progress { records, fill })
+    }
+
+    fn stop(&mut self, sink: &mut dyn FnMut(Record)) -> Result<CaptureStats, CaptureError> {
+        // Waits that are still open get their reason now or never.
+        self.observe(monotonic());
+        let now = monotonic();
+        self.read();
+        // What happened after `now` is outside the recording.
+        self.settle(now);
+        self.pending.clear();
+        let lost = self.machine.lost;
+        // A thread that is gone although no exit was seen has books no longer.
+        let books =
+            |pid: Pid, tid: Tid, runs: u64| -> Books { procfs::books(pid, tid, Some(runs)) };
+        let (batch, naming) = (&mut self.batch, &mut self.naming);
+        self.machine.finish(now, &books, &mut |output| route(output, batch, naming));
+        self.deliver(sink);
+        self.events.clear();
+        self.rings.clear();
+        let stacks = self.naming.take().map(|naming| naming.finish(sink)).unwrap_or_default();
+        let mut warnings = std::mem::take(&mut self.warnings);
+        if lost > 0 {
+            warnings.push(format!(
+                "{lost} records did not fit into the kernel's buffers: the switches among them are \
+                 unknown time, starts and names of processes may be missing"
+            ));
+        }
+        if self.machine.throttled > 0 {
+            warnings.push(format!(
+                "the kernel paused CPU samples {} times (kernel.perf_cpu_time_max_percent)",
+                self.machine.throttled
+            ));
+        }
+        warnings.extend(self.observer.warnings());
+        Ok(CaptureStats { stacks, target_overhead: None, warnings })
+    }
+}

@@ -1,0 +1,286 @@
+//! The `proc` tier: nothing but `/proc`, for where everything else is forbidden.
+//!
+//! Polls all threads of the tree in [`Source::drain`] (the caller drains about every 10 ms), at
+//! most every [`SHORTEST_PERIOD`] and so rarely that polling takes no more than
+//! [`CPU_SHARE`] of one CPU. How long a thread ran, queued and waited in each period is
+//! exact (`schedstat`); what it waited in is what the poll saw (`syscall`); times are those of
+//! polls and marked so. See `ledger.rs` for how a period is divided.
+
+mod ledger;
+mod tree;
+
+use self::ledger::Seen;
+use self::ledger::Why;
+use self::tree::Exited;
+use self::tree::Tree;
+use super::CaptureError;
+use super::CaptureStats;
+use super::Options;
+use super::Progress;
+use super::Source;
+use super::Target;
+use super::naming::Job;
+use super::naming::Naming;
+use super::observer;
+use super::observer::Observer;
+use super::procfs;
+use super::procfs::CallText;
+use super::sys::perf_event::monotonic;
+use super::sys::perf_event::thread_cpu;
+use crate::model::Event;
+use crate::model::Exec;
+use crate::model::Left;
+use crate::model::Nanos;
+use crate::model::Pid;
+use crate::model::Record;
+use crate::model::Rename;
+use crate::model::Tid;
+use crate::model::Tier;
+
+/// Polls are no closer than this.
+const SHORTEST_PERIOD: Nanos = Nanos::from_millis(4);
+
+/// Polling may use one part in this many of one CPU.
+const CPU_SHARE: u64 = 33;
+
+/// Waits this long are worth a look at their stack.
+const LOOK_AFTER: Nanos = Nanos::from_millis(3);
+
+/// Recorder of the `proc` tier.
+pub struct ProcSource {
+    options: Options,
+    naming: Option<Naming>,
+    observer: Observer,
+    tree: Tree,
+    batch: Vec<Event>,
+    /// No poll before that.
+    due: Nanos,
+    polls: u64,
+    began: Nanos,
+}
+
+impl ProcSource {
+    /// Checks that the tier can record here. Nothing runs yet.
+    pub fn new(options: Options) -> Result<Self, CaptureError> {
+        let own = Pid(std::process::id());
+        let readable = procfs::read_process(own, "schedstat").is_some();
+        if !readable {
+            return Err(CaptureError::NotAllowed {
+                tier: "proc",
+                reason: "/proc/PID/schedstat cannot be read".to_owned(),
+                remedy:
+                    "mount /proc (`mount -t proc proc /proc`), on a kernel with CONFIG_SCHED_INFO"
+                        .to_owned(),
+            });
+        }
+        Ok(Self {
+            options,
+            naming: None,
+            observer: Observer::new(options.wait_stacks),
+            tree: Tree::new(Pid(0)),
+            batch: Vec::new(),
+            due: Nanos::ZERO,
+            polls: 0,
+            began: Nanos::ZERO,
+        })
+    }
+
+    /// Looks at every thread once.
+    fn poll(&mut self, now: Nanos) {
+        let before = thread_cpu();
+        self.polls += 1;
+        if !self.tree.root_runs(now, &mut self.batch) {
+            return;
+        }
+        for tid in self.tree.tids() {
+            self.visit(tid);
+        }
+        for tid in self.tree.discover(now, &mut self.batch) {
+            self.visit(tid);
+        }
+        self.say_execs(now);
+        self.look(now);
+        self.tree.polled(now);
+        let cost = thread_cpu() - before;
+        self.due = now + SHORTEST_PERIOD.max(Nanos(cost.0.saturating_mul(CPU_SHARE)));
+    }
+
+    /// Reads one thread and tells what it did since the last poll.
+    fn visit(&mut self, tid: Tid) {
+        let Some(thread) = self.tree.threads.get_mut(&tid) else { return };
+        let now = monotonic();
+        let Some(books) = thread.read_books() else { return self.end(tid, None) };
+        if thread.ledger.is_still(books) {
+            return thread.ledger.still(now);
+        }
+        let pid = thread.pid;
+        let text = procfs::read_task(pid, tid, "syscall").and_then(|b| procfs::parse_syscall(&b));
+        let stat = procfs::read_task(pid, tid, "stat").and_then(|b| procfs::parse_stat(&b));
+        let Some(stat) = stat else { return self.end(tid, None) };
+        if matches!(stat.state, b'Z' | b'X') {
+            // Dead, not reaped: its books are complete now.
+            let books = thread.read_books();
+            return self.end(tid, books);
+        }
+        let seen = seen(&mut self.observer, pid, tid, stat.state, text);
+        thread.moved = true;
+        thread.looks = 0;
+        thread.vsize = stat.vsize;
+        if thread.comm != stat.comm {
+            thread.comm = stat.comm.clone();
+            self.batch.push(Event::Rename(Rename { time: now, tid, name: stat.comm }));
+        }
+        let batch = &mut self.batch;
+        thread.ledger.poll(now, books, seen, stat.cpu, &mut |i| batch.push(Event::Interval(i)));
+    }
+
+    /// A thread is gone.
+    fn end(&mut self, tid: Tid, books: Option<procfs::SchedStat>) {
+        let now = monotonic();
+        let exited = self.tree.end(tid, now, books, &mut self.batch);
+        if let (Exited::Process(pid), Some(naming)) = (exited, &mut self.naming) {
+            naming.send(Job::Exit(pid));
+        }
+    }
+
+    /// Tells of processes that run another program than at the last poll.
+    fn say_execs(&mut self, now: Nanos) {
+        for change in self.tree.changed_programs() {
+            let pid = change.pid;
+            let Some(naming) = &mut self.naming else { continue };
+            if change.forked {
+                naming.send(Job::Fork { parent: change.parent, child: pid });
+            }
+            let Some(path) = change.exec else { continue };
+            let time = self.tree.root_exec(pid).unwrap_or(now);
+            let argv = procfs::argv(pid);
+            self.batch.push(Event::Exec(Exec { time, pid, old_tid: pid.into(), path, argv }));
+            if let Some(image) = procfs::image(pid) {
+                naming.send(Job::Exec(image));
+            }
+            self.tree.forget_maps(pid);
+        }
+    }
+
+    /// Takes stacks and objects of waits that are long enough.
+    fn look(&mut self, now: Nanos) {
+        for (tid, pid) in self.tree.sleepers(now, LOOK_AFTER) {
+            if !self.observer.may_look(now) {
+                break;
+            }
+            if let Some(thread) = self.tree.threads.get_mut(&tid) {
+                thread.looks += 1;
+            }
+            let Some(look) = self.observer.look(pid, tid) else { continue };
+            if let (Some(naming), true) = (&mut self.naming, look.stack.is_some()) {
+                for mapping in self.tree.new_maps(pid) {
+                    naming.send(Job::Map(mapping));
+                }
+            }
+            look.deliver(self.naming.as_mut(), &mut |event| self.batch.push(event));
+        }
+    }
+
+    fn deliver(&mut self, sink: &mut dyn FnMut(Record)) -> u64 {
+        self.batch.sort_by_key(Event::time);
+        let mut records = self.batch.len() as u64;
+        for event in self.batch.drain(..) {
+            sink(Record::Event(event));
+        }
+        if let Some(naming) = &mut self.naming {
+            naming.drain(&mut |record| {
+                records += 1;
+                sink(record);
+            });
+        }
+        records
+    }
+}
+
+/// What a thread does, from its `syscall` and then its `stat`.
+fn seen(observer: &mut Observer, pid: Pid, tid: Tid, state: u8, text: Option<CallText>) -> Seen {
+    let left = match state {
+        b'T' | b't' => {
+            return Seen::Waiting(Why { left: Left::Stopped, call: None, reason_seen: true });
+        }
+        b'S' | b'D' => Left::Blocked { uninterruptible: state == b'D' },
+        _ => return Seen::Running,
+    };
+    match text {
+        Some(CallText::Running) => Seen::Running,
+        Some(CallText::Blocked { call: None, .. }) => {
+            Seen::Waiting(Why { left, call: None, reason_seen: true })
+        }
+        Some(CallText::Blocked { call: Some((number, args)), sp, .. })
+            if observer::readable(sp) =>
+        {
+            let (call, _) = observer.describe(pid, tid, number, args);
+            Seen::Waiting(Why { left, call: Some(call), reason_seen: true })
+        }
+        _ => Seen::Waiting(Why { left, call: None, reason_seen: false }),
+    }
+}
+
+impl Source for ProcSource {
+    fn tier(&self) -> Tier {
+        Tier::Proc
+    }
+
+    fn limits(&self) -> Vec<String> {
+        let mut limits = vec![
+            "The proc tier polls about 100 times a second (less with many threads): how long a \
+             thread ran, queued and waited is exact, what it waited in and in which order is \
+             sampled, and threads that live shorter than a poll may be missing. Exact times: \
+             `sudo sysctl kernel.perf_event_paranoid=2` (then the perf tier), everything: \
+             `sudo timesink run -- ...`"
+                .to_owned(),
+            "The proc tier sees neither wakers nor processes whose parent ended before the next \
+             poll. With them: `sudo timesink run -- ...`"
+                .to_owned(),
+        ];
+        if self.options.sample_hz > 0 {
+            limits.push(
+                "The proc tier has no CPU samples: running time has no stacks. With them: \
+                 `sudo sysctl kernel.perf_event_paranoid=2` (then the perf tier)"
+                    .to_owned(),
+            );
+        }
+        limits
+    }
+
+    fn start(&mut self, target: &Target) -> Result<(), CaptureError> {
+        self.naming = Some(Naming::start()?);
+        let now = monotonic();
+        self.began = now;
+        self.tree = Tree::new(target.pid);
+        self.tree.hold_root(now).ok_or_else(|| CaptureError::Os {
+            doing: format!("reading /proc/{} of the command (try --tier perf)", target.pid.0),
+            source: std::io::ErrorKind::NotFound.into(),
+        })
+    }
+
+    fn drain(&mut self, sink: &mut dyn FnMut(Record)) -> Result<Progress, CaptureError> {
+        let now = monotonic();
+        if now >= self.due {
+            self.poll(now);
+        }
+        Ok(Progress { records: self.deliver(sink), fill: 0.0 })
+    }
+
+    fn stop(&mut self, sink: &mut dyn FnMut(Record)) -> Result<CaptureStats, CaptureError> {
+        self.poll(monotonic());
+        let now = monotonic();
+        self.tree.close(now, &mut self.batch);
+        self.deliver(sink);
+        let stacks = self.naming.take().map(|naming| naming.finish(sink)).unwrap_or_default();
+        let mut warnings = self.observer.warnings();
+        let mean = Nanos((now - self.began).0 / self.polls.max(1));
+        if mean > Nanos::from_millis(25) {
+            warnings.push(format!(
+                "polls were {mean} apart on average to keep the recorder's own cost down: reasons of \
+                 waits shorter than that are unreliable"
+            ));
+        }
+        Ok(CaptureStats { stacks, target_overhead: None, warnings })
+    }
+}

@@ -1,0 +1,188 @@
+//! The `perf` tier on small commands, as whoever runs the tests and as an ordinary user.
+
+mod tiers;
+
+use std::io::Read;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::time::Duration;
+use std::time::Instant;
+use tiers::OPTIONS;
+use tiers::Recording;
+use tiers::program;
+use tiers::record;
+use tiers::said;
+use tiers::shell;
+use timesink::capture::perf::PerfSource;
+use timesink::model::Event;
+use timesink::model::ExitKind;
+use timesink::model::FdKind;
+use timesink::model::Left;
+use timesink::model::Nanos;
+use timesink::model::StartKind;
+
+fn say(text: &str) {
+    std::io::stdout().write_all(text.as_bytes()).expect("stdout");
+}
+
+/// Records with this tier; `None`, and said aloud, where it is not allowed.
+fn recorded(command: std::process::Command) -> Option<Recording> {
+    match PerfSource::new(OPTIONS) {
+        Ok(mut source) => Some(record(&mut source, command)),
+        Err(error) => {
+            tiers::skip(&error.to_string());
+            None
+        }
+    }
+}
+
+#[test]
+#[ignore = "a program for the tests below"]
+fn program_sleeps() {
+    let mut slept = Duration::ZERO;
+    for _ in 0..20 {
+        let begin = Instant::now();
+        std::thread::sleep(Duration::from_millis(5));
+        slept += begin.elapsed();
+    }
+    let (voluntary, involuntary) = tiers::own_switches();
+    say(&format!(" slept={} voluntary={voluntary} involuntary={involuntary} ", slept.as_nanos()));
+}
+
+#[test]
+fn recorded_sleeps_are_as_long_as_the_program_measures() {
+    let Some(recording) = recorded(program("program_sleeps")) else { return };
+    let root = recording.root_life();
+    assert_eq!(root.start.how, StartKind::Root);
+    assert_eq!(root.exit.how, ExitKind::Process { status: None });
+    let life = recording.worker_life();
+    assert_eq!(life.gaps + root.gaps, 0);
+    let slept = Nanos(said(&recording.stdout, "slept"));
+    let long = life.intervals.iter().filter(|i| i.on - i.off >= Nanos::from_millis(4));
+    assert!(long.clone().all(|i| i.left == Left::Blocked { uninterruptible: false }));
+    let seen: Nanos = long.map(|i| i.on - i.off).sum();
+    // The program's own figure holds the calls around each sleep as well.
+    assert!(seen <= slept, "{seen} of {slept}");
+    assert!(seen.share_of(slept) > 0.9, "{seen} of {slept}");
+    let count =
+        |wanted: fn(&Left) -> bool| life.intervals.iter().filter(|i| wanted(&i.left)).count();
+    let blocked = count(|left| matches!(left, Left::Blocked { .. })) as u64;
+    let preempted = count(|left| matches!(left, Left::Preempted)) as u64;
+    // The kernel's counts start at the fork and were read before the end: a few on either side.
+    let near = |a: u64, b: u64| a.abs_diff(b) <= 8;
+    assert!(near(blocked, said(&recording.stdout, "voluntary")), "{blocked} {}", recording.stdout);
+    assert!(
+        near(preempted, said(&recording.stdout, "involuntary")),
+        "{preempted} {}",
+        recording.stdout
+    );
+}
+
+#[test]
+#[ignore = "a program for the tests below"]
+fn program_waits() {
+    let pair = Arc::new((Mutex::new(false), Condvar::new()));
+    let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+    let waiter = {
+        let pair = Arc::clone(&pair);
+        std::thread::spawn(move || {
+            let mut done = pair.0.lock().expect("not poisoned");
+            while !*done {
+                done = pair.1.wait(done).expect("not poisoned");
+            }
+        })
+    };
+    let pipe = std::thread::spawn(move || reader.read_exact(&mut [0]));
+    std::thread::sleep(Duration::from_millis(60));
+    *pair.0.lock().expect("not poisoned") = true;
+    pair.1.notify_all();
+    writer.write_all(&[0]).expect("a reader");
+    waiter.join().expect("no panic");
+    pipe.join().expect("no panic").expect("a byte");
+}
+
+#[test]
+fn recorded_waits_of_20_ms_have_their_reason() {
+    let Some(recording) = recorded(program("program_waits")) else { return };
+    let seen = recording.observed(Nanos::from_millis(20));
+    // clock_nanosleep, futex, read from a pipe.
+    for wanted in [(230, FdKind::None), (202, FdKind::None), (0, FdKind::Pipe)] {
+        assert!(seen.contains(&wanted), "{wanted:?} not in {seen:?}");
+    }
+    let lives = recording.lives();
+    assert!(lives.iter().filter(|l| l.start.how == StartKind::Thread).count() >= 2);
+    for life in lives.iter().filter(|l| l.start.how == StartKind::Thread) {
+        assert_eq!(life.intervals[0].left, Left::New, "{life:?}");
+        assert_eq!(life.intervals[0].off, life.start.time);
+    }
+    // An interval of a thread whose reason was not seen says so.
+    assert!(lives.iter().flat_map(|l| &l.intervals).all(|i| !i.marks.reason_seen));
+}
+
+#[test]
+fn recorded_process_trees_are_complete() {
+    let Some(recording) = recorded(shell("cat /proc/self/stat | cat; (exit 3); sleep 0.03")) else {
+        return;
+    };
+    let lives = recording.lives();
+    let processes = lives.iter().filter(|l| l.start.how == StartKind::Process).count();
+    let execs: Vec<String> =
+        recording.execs().iter().map(|e| e.path.base_name().to_string()).collect();
+    assert_eq!(execs.iter().filter(|name| *name == "cat").count(), 2, "{execs:?}");
+    assert!(execs.iter().any(|name| name == "sleep"), "{execs:?}");
+    // Two cats, a subshell, and the sleep unless the shell becomes it.
+    let became = execs.len() == 4 && processes == 3;
+    assert!(processes == 4 || became, "{processes} {execs:?}");
+    // Nothing of anyone else: every process has its parent in the recording.
+    let pids: Vec<u32> = lives.iter().map(|l| l.start.pid.0).collect();
+    for life in lives.iter().filter(|l| l.start.pid != recording.root) {
+        assert!(pids.contains(&life.start.parent_pid.0), "{life:?}");
+    }
+    let sleep = recording.execs().into_iter().find(|e| e.path.base_name().to_string() == "sleep");
+    let argv: Vec<String> =
+        sleep.expect("checked above").argv.iter().map(ToString::to_string).collect();
+    assert_eq!(argv, ["sleep", "0.03"]);
+}
+
+#[test]
+#[ignore = "a program for the tests below"]
+fn program_computes() {
+    let end = Instant::now() + Duration::from_millis(300);
+    let mut sum = 0_u64;
+    while Instant::now() < end {
+        sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(7));
+    }
+}
+
+#[test]
+fn recorded_computing_has_samples_in_proportion() {
+    let Some(recording) = recorded(program("program_computes")) else { return };
+    let life = recording.worker_life();
+    let weight: Nanos = recording
+        .events
+        .iter()
+        .filter_map(|e| if let Event::Sample(s) = e { Some(s.weight) } else { None })
+        .sum();
+    let share = weight.share_of(life.running());
+    assert!((0.7..1.3).contains(&share), "{share} of {}", life.running());
+    assert!(recording.stats.warnings.is_empty(), "{:?}", recording.stats.warnings);
+}
+
+#[test]
+fn what_still_runs_at_the_end_is_closed_there() {
+    let Some(recording) = recorded(shell("sleep 0.3 & exec sleep 0.05")) else { return };
+    let lives = recording.lives();
+    let alive: Vec<_> = lives.iter().filter(|l| l.exit.how == ExitKind::Alive).collect();
+    assert_eq!(alive.len(), 1, "{lives:?}");
+    let last = alive[0].intervals.last().expect("it sleeps");
+    assert!(last.marks.open);
+    assert_eq!(last.on, alive[0].exit.time);
+    assert!(alive[0].exit.books.runs.is_some());
+}
+
+#[test]
+fn all_again_as_an_ordinary_user() {
+    tiers::again_as_ordinary_user();
+}
