@@ -3,5 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod report;
+mod stacks;
 
 pub use report::*;
+pub use stacks::*;
