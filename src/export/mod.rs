@@ -6,6 +6,7 @@
 mod colors;
 pub mod flamegraph;
 pub mod folded;
+pub mod html;
 mod paths;
 
 pub use colors::state_color;
