@@ -22,8 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that the pure rooms may name.
-const PURE: &[(&str, &[&str])] =
-    &[("model", &["std"]), ("analysis", &["std", "serde"])];
+const PURE: &[(&str, &[&str])] = &[("model", &["std"]), ("analysis", &["std", "serde"])];
 
 const LONGEST_FILE: usize = 600;
 const LONGEST_FUNCTION: usize = 70;
@@ -171,8 +170,10 @@ fn functions(text: &str) -> Vec<(String, usize)> {
         };
         let head = body[..at].trim();
         let starts = head.split(' ').all(|word| {
-            word.is_empty() || matches!(word, "pub" | "const" | "async" | "unsafe" | "extern")
-                || word.starts_with("pub(") || word.starts_with('"')
+            word.is_empty()
+                || matches!(word, "pub" | "const" | "async" | "unsafe" | "extern")
+                || word.starts_with("pub(")
+                || word.starts_with('"')
         });
         if starts && !body.ends_with(';') && !body.ends_with('}') {
             let name: String =

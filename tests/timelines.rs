@@ -130,7 +130,7 @@ fn exec_from_another_thread_ends_it_and_continues_the_leaders_row() {
         path: Text::from("/bin/new"),
         argv: vec![],
     }));
-    all.push(exit(1, at(10), ExitKind::Process { status: 0 }));
+    all.push(exit(1, at(10), ExitKind::Process { status: Some(0) }));
     let mut collected = Collected::default();
     let timelines = walk(&MemoryTrace::new(all), &mut collected);
     let [leader, caller] = [&timelines.threads()[0], &timelines.threads()[1]];
@@ -242,7 +242,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         })),
         1 => (tid(), 1u32..4, time(), any::<bool>()).prop_map(|(tid, pid, time, last)| Event::Exit(Exit {
             time, tid, pid: Pid(pid), books: Books::default(),
-            how: if last { ExitKind::Process { status: 0 } } else { ExitKind::Thread },
+            how: if last { ExitKind::Process { status: Some(0) } } else { ExitKind::Thread },
         })),
         1 => (tid(), 1u32..4, time()).prop_map(|(old_tid, pid, time)| Event::Exec(Exec {
             time, pid: Pid(pid), old_tid, path: Text::from("/x"), argv: vec![],

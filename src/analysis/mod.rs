@@ -8,10 +8,12 @@ pub mod names;
 mod objects;
 mod report;
 mod rows;
+mod stacks;
 mod utilisation;
 mod verdict;
 
 pub use report::*;
+pub use stacks::*;
 
 use crate::model::Nanos;
 use crate::model::State;

@@ -27,7 +27,7 @@ use crate::model::syscall_label;
 
 /// How the command ended: by its own exit event, else by what the recorder was told.
 pub fn exit(trace: &dyn Trace, timelines: &Timelines) -> Option<ExitStatus> {
-    let told = trace.summary().and_then(|summary| summary.root).and_then(|(_, status)| status);
+    let told = trace.summary().and_then(|summary| summary.root?.1);
     let root = timelines.root().and_then(|root| timelines.processes()[root.0 as usize].status);
     told.or(root).map(ExitStatus::from_status)
 }

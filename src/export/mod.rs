@@ -3,5 +3,12 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod colors;
+pub mod flamegraph;
+pub mod folded;
+pub mod html;
 pub mod json;
+mod paths;
 pub mod text;
+
+pub use colors::state_color;

@@ -436,7 +436,7 @@ impl Timelines {
                 let ended = &mut self.processes[process.0 as usize];
                 if self.end.is_none_or(|end| exit.time <= end) {
                     ended.end = Some(exit.time);
-                    ended.status = Some(status);
+                    ended.status = status;
                 }
                 self.live_processes.remove(&exit.pid);
             }

@@ -81,7 +81,8 @@ pub fn events(drawings: &[Drawing]) -> Vec<Event> {
         }));
         intervals(tid, row, &at, &mut events);
         let end = row.chars().count() as u64;
-        let how = if tid.0 == pid.0 { ExitKind::Process { status: 0 } } else { ExitKind::Thread };
+        let how =
+            if tid.0 == pid.0 { ExitKind::Process { status: Some(0) } } else { ExitKind::Thread };
         events.push(Event::Exit(Exit { time: at(end), tid, pid, how, books: Books::default() }));
     }
     events

@@ -281,7 +281,7 @@ fn end_of_thread(event: &layout::ExitEvent, faults: &mut Faults, sink: Sink<'_>)
     faults.ended(tid, time);
     let how = match event.h.flags {
         flags if flags & layout::EXIT_ALIVE != 0 => ExitKind::Alive,
-        flags if flags & layout::EXIT_LAST != 0 => ExitKind::Process { status: event.status },
+        flags if flags & layout::EXIT_LAST != 0 => ExitKind::Process { status: Some(event.status) },
         _ => ExitKind::Thread,
     };
     let books = convert::books(&event.books);

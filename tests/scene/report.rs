@@ -1,0 +1,273 @@
+//! A report of a made-up recording, filled by hand: only what the page draws.
+
+use std::collections::BTreeMap;
+use timesink::analysis::*;
+use timesink::model::*;
+
+struct Found {
+    call: Call,
+    state: State,
+    waits: u64,
+    time: u64,
+    longest: u64,
+    threads: std::collections::BTreeSet<u32>,
+    sites: BTreeMap<StackId, (u64, u64)>,
+}
+
+#[derive(Default)]
+struct Waits {
+    found: BTreeMap<(u32, u16, u64), Found>,
+    functions: BTreeMap<StackId, u64>,
+    intervals: u64,
+}
+
+fn key(timelines: &[(u32, u32)], thread: ThreadId, call: &Call) -> (u32, u16, u64) {
+    let pid = timelines.get(thread.0 as usize).map_or(0, |thread| thread.1);
+    let object = if call.number == 202 { call.arg0 } else { call.inode };
+    (pid, call.number, object)
+}
+
+struct Collect {
+    waits: Waits,
+    pids: Vec<(u32, u32)>,
+}
+
+impl Visitor for Collect {
+    fn segment(&mut self, segment: &Segment) {
+        let Some(call) = segment.call.filter(|_| segment.state.is_wait()) else { return };
+        self.waits.intervals += 1;
+        let key = key(&self.pids, segment.thread, &call);
+        let found = self.waits.found.entry(key).or_insert_with(|| Found {
+            call,
+            state: segment.state,
+            waits: 0,
+            time: 0,
+            longest: 0,
+            threads: Default::default(),
+            sites: BTreeMap::new(),
+        });
+        found.waits += 1;
+        found.time += segment.duration().0;
+        found.longest = found.longest.max(segment.duration().0);
+        found.threads.insert(segment.thread.0);
+    }
+
+    fn event(&mut self, timelines: &Timelines, thread: Option<ThreadId>, event: &Event) {
+        self.pids = timelines
+            .threads()
+            .iter()
+            .skip(self.pids.len())
+            .map(|t| (t.id.0, timelines.processes()[t.process.0 as usize].pid.0))
+            .fold(std::mem::take(&mut self.pids), |mut pids, pair| {
+                pids.push(pair);
+                pids
+            });
+        match (event, thread) {
+            (Event::WaitStack(wait), Some(thread)) => {
+                let (Some(call), Some(stack)) = (wait.call, wait.stack) else { return };
+                let key = key(&self.pids, thread, &call);
+                if let Some(found) = self.waits.found.get_mut(&key) {
+                    let site = found.sites.entry(stack).or_default();
+                    site.0 += 1;
+                    site.1 += wait.weight.0;
+                }
+            }
+            (Event::Sample(sample), _) => {
+                if let Some(stack) = sample.stack {
+                    *self.waits.functions.entry(stack).or_default() += sample.weight.0;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn frames(symbols: &Symbols, stack: StackId) -> Vec<FrameRow> {
+    let row = |function: &Function| FrameRow {
+        name: function.name(),
+        module: function.module.map(|module| module.path.to_string()),
+        file: function.line.and_then(|line| line.file.clone()),
+        line: function.line.and_then(|line| line.line),
+    };
+    symbols.functions(stack).iter().map(row).collect()
+}
+
+fn objects(waits: &Waits, symbols: &Symbols) -> Vec<Object> {
+    let mut objects: Vec<Object> = waits
+        .found
+        .iter()
+        .map(|(&(pid, number, address), found)| {
+            let mut sites: Vec<Site> = found
+                .sites
+                .iter()
+                .map(|(&stack, &(waits, wait_ns))| Site {
+                    stack: frames(symbols, stack),
+                    waits,
+                    wait_ns,
+                })
+                .collect();
+            sites.sort_by_key(|site| std::cmp::Reverse(site.wait_ns));
+            let kind = match found.state {
+                State::Lock => "lock",
+                State::Condvar => "condvar",
+                State::Join => "join",
+                State::Disk => "file",
+                State::Network => "socket",
+                State::Sleep => "timer",
+                State::Child => "child",
+                State::Pipe => "pipe",
+                State::Poll => "epoll",
+                _ => "call",
+            };
+            Object {
+                id: 0,
+                kind,
+                label: match number {
+                    202 => format!("{kind} at {address:#x}"),
+                    _ => {
+                        format!("{kind} <img src=x onerror=alert(9)> {} {}", found.call.fd, address)
+                    }
+                },
+                pid,
+                address,
+                state: found.state.name(),
+                waits: found.waits,
+                wait_ns: found.time,
+                max_wait_ns: found.longest,
+                waiters: found.threads.len() as u64,
+                idle_ns: None,
+                sites,
+                holders: Vec::new(),
+                hold_ns: None,
+            }
+        })
+        .collect();
+    objects.sort_by_key(|object| (std::cmp::Reverse(object.wait_ns), object.label.clone()));
+    for (id, object) in (0..).zip(&mut objects) {
+        object.id = id;
+    }
+    objects
+}
+
+fn functions(waits: &Waits, symbols: &Symbols) -> Vec<FunctionRow> {
+    let mut by_name: BTreeMap<FrameRow, (u64, u64)> = BTreeMap::new();
+    for (&stack, &time) in &waits.functions {
+        let stack = frames(symbols, stack);
+        let distinct: std::collections::BTreeSet<&FrameRow> = stack.iter().collect();
+        for frame in distinct {
+            by_name.entry(frame.clone()).or_default().1 += time;
+        }
+        by_name.entry(stack[stack.len() - 1].clone()).or_default().0 += time;
+    }
+    let mut rows: Vec<FunctionRow> = by_name
+        .into_iter()
+        .map(|(frame, (self_ns, total_ns))| FunctionRow { frame, self_ns, total_ns })
+        .collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.self_ns));
+    rows
+}
+
+pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
+    let mut collect = Collect { waits: Waits::default(), pids: Vec::new() };
+    let timelines = walk(trace, &mut collect);
+    let waits = collect.waits;
+    let (start, end) = timelines.window();
+    let since = |time: Nanos| (time - start).0;
+    let mut budget = States::default();
+    let mut threads = Vec::new();
+    for thread in timelines.threads() {
+        budget.add(&thread.states);
+        threads.push(ThreadRow {
+            id: thread.id.0,
+            tid: thread.tid.0,
+            pid: timelines.processes()[thread.process.0 as usize].pid.0,
+            process: thread.process.0,
+            name: Shown::from(&thread.name),
+            role: None,
+            start_ns: since(thread.start),
+            end_ns: since(thread.end.unwrap_or(end)),
+            alive: thread.alive,
+            states: StateTimes(thread.states),
+            detail: Vec::new(),
+            switches: Switches { voluntary: thread.voluntary, involuntary: thread.involuntary },
+            migrations: thread.migrations,
+        });
+    }
+    let processes = timelines.processes().iter().map(|process| {
+        let mut states = States::default();
+        timelines
+            .threads()
+            .iter()
+            .filter(|t| t.process == process.id)
+            .for_each(|t| states.add(&t.states));
+        ProcessRow {
+            id: process.id.0,
+            pid: process.pid.0,
+            ppid: process.ppid.0,
+            parent: process.parent.map(|parent| parent.0),
+            name: Shown::from(&process.name),
+            argv: process.argv.iter().map(Shown::from).collect(),
+            execs: Vec::new(),
+            start_ns: since(process.start),
+            end_ns: since(process.end.unwrap_or(end)),
+            alive: process.alive,
+            exit: process.status.map(ExitStatus::from_status),
+            states: StateTimes(states),
+            model: ConcurrencyModel::default(),
+        }
+    });
+    let wall = since(end);
+    Report {
+        schema: SCHEMA,
+        version: trace.info.version.clone(),
+        command: trace.info.command.iter().map(Shown::from).collect(),
+        exit: timelines.processes()[0].status.map(ExitStatus::from_status),
+        started: 1_790_000_000_123_456_789,
+        wall_ns: wall,
+        tier: trace.info.tier.name(),
+        host: Host {
+            kernel: "6.1.0-test".to_owned(),
+            cpus_online: 2,
+            cpus_allowed: 2,
+            cpu_quota: None,
+        },
+        health: Health {
+            records: waits.intervals,
+            unknown_ns: budget[State::Unknown].0,
+            unknown_share: budget[State::Unknown].share_of(budget.total()),
+            warnings: vec![
+                "no critical path: this version does not make one <b>yet</b>".to_owned(),
+            ],
+            ..Health::default()
+        },
+        cost: Cost {
+            collector_cpu_ns: 12_345_678,
+            collector_memory_bytes: 23_000_000,
+            target_overhead_estimate_ns: Some(1_125_000),
+            method: "made up".to_owned(),
+            trace_bytes: Some(1_234_567),
+        },
+        budget: Budget {
+            thread_ns: budget.total().0,
+            states: StateTimes(budget),
+            detail: Vec::new(),
+        },
+        processes: processes.collect(),
+        threads,
+        objects: objects(&waits, &trace.symbols),
+        utilisation: Utilisation {
+            mean_cpus: budget[State::Running].share_of(end - start),
+            histogram: Vec::new(),
+        },
+        functions: functions(&waits, &trace.symbols),
+        critical_path: Vec::new(),
+        whatif: Vec::new(),
+        findings: Vec::new(),
+        verdict: Verdict {
+            kind: "lock-bound",
+            headline: headline.to_owned(),
+            object: Some(0),
+            confidence: Confidence { level: "high", value: 0.9 },
+        },
+    }
+}

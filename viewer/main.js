@@ -1,0 +1,16 @@
+// Puts the page together.
+
+drawFindings();
+drawHeader();
+drawBudget();
+wireTimeline();
+startCpus();
+startLanes();
+startFlames();
+drawThreads();
+drawObjects();
+drawFunctions();
+drawHealth();
+drawGlossary();
+show(0, WALL);
+document.documentElement.dataset.ready = 'yes';
