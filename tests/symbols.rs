@@ -221,13 +221,20 @@ fn a_release_rust_program_shows_functions_lines_and_inlined_ones() {
     let (symbols, stack) = common::symbols(&mut namer, &sleeper.dump().raw);
     let functions = symbols.functions(stack.expect("it has a stack"));
     let found: Vec<String> = functions.iter().map(|f| f.name()).collect();
-    let at = found.iter().position(|n| n.ends_with("::outer")).unwrap_or_else(|| panic!("{found:?}"));
+    let at =
+        found.iter().position(|n| n.ends_with("::outer")).unwrap_or_else(|| panic!("{found:?}"));
     assert!(found[at + 1].ends_with("::leaf"), "{found:?}");
     assert!(found[at + 2].ends_with("inlined"), "{found:?}");
     assert!(found[at - 1].ends_with("::main"), "{found:?}");
-    assert!(found[at + 3..].iter().any(|n| n.contains("thread::sleep")), "{found:?}");
+    assert!(
+        found[at + 3..].iter().any(|n| n.starts_with("std::thread::") && n.ends_with("sleep")),
+        "{found:?}"
+    );
     let line = functions[at].line.expect("it was named");
-    assert_eq!((line.line, line.file.as_deref().map(|f| f.ends_with(".rs"))), (Some(5), Some(true)));
+    assert_eq!(
+        (line.line, line.file.as_deref().map(|f| f.ends_with(".rs"))),
+        (Some(5), Some(true))
+    );
     assert_complete(&namer);
 }
 
@@ -238,7 +245,8 @@ fn cpython_shows_its_c_chain_from_the_sleep_to_main() {
     let found = names(&mut namer, &sleeper.dump().raw);
     println!("{found:?}");
     assert!(found.iter().any(|n| n.contains("nanosleep")), "{found:?}");
-    assert!(found.iter().any(|n| n == "main"), "{found:?}");
+    // `main` is a tail call of it, and so no frame, where the compiler optimises.
+    assert!(found.iter().any(|n| n == "Py_BytesMain" || n == "main"), "{found:?}");
     assert!(found.iter().filter(|n| n.starts_with("Py") || n.starts_with("_Py")).count() >= 3);
     assert_complete(&namer);
 }
@@ -292,7 +300,8 @@ fn generated_code_is_named_by_its_perf_map() {
     let mut namer = Namer::default();
     let found = names(&mut namer, &raw);
     let _ = std::fs::remove_file(format!("/tmp/perf-{}.map", raw.pid.0));
-    let at = found.iter().position(|n| n == "generated code").unwrap_or_else(|| panic!("{found:?}"));
+    let at =
+        found.iter().position(|n| n == "generated code").unwrap_or_else(|| panic!("{found:?}"));
     assert_eq!(found[at + 1], "nap", "{found:?}");
     // What called the generated code is known if `nap` kept the frame pointer for it.
     assert_eq!(found[at - 1], "main", "{found:?}");

@@ -46,7 +46,8 @@ impl Source {
         }
     }
 
-    fn at(&self, offset: u64, length: u64) -> Option<Vec<u8>> {
+    /// Reads exactly `length` bytes, or nothing.
+    pub fn at(&self, offset: u64, length: u64) -> Option<Vec<u8>> {
         self.read(offset..offset.checked_add(length)?)
     }
 }
@@ -217,9 +218,8 @@ impl Elf {
 
     /// The address as linked of an offset in the file, for code or for any segment.
     fn address_of(&self, offset: u64, code: bool) -> Option<u64> {
-        let in_segment = |s: &&Segment| {
-            s.executable >= code && offset >= s.offset && offset - s.offset < s.size
-        };
+        let in_segment =
+            |s: &&Segment| s.executable >= code && offset >= s.offset && offset - s.offset < s.size;
         let segment = self.segments.iter().find(in_segment)?;
         Some(offset.wrapping_sub(segment.offset).wrapping_add(segment.address))
     }
@@ -269,10 +269,8 @@ impl Elf {
         (header.0.get(..2)? == [1, 0x1b]).then_some(())?;
         let distance = i64::from(i32::from_le_bytes(number(&header.0, 4)?));
         let address = header.1.start.checked_add(4)?.checked_add_signed(distance)?;
-        let segment = self
-            .segments
-            .iter()
-            .find(|s| address >= s.address && address - s.address < s.size)?;
+        let segment =
+            self.segments.iter().find(|s| address >= s.address && address - s.address < s.size)?;
         let within = address - segment.address;
         let offset = segment.offset.checked_add(within)?;
         Some(Section { address, offset, size: segment.size - within })

@@ -3,6 +3,7 @@
 //! [`Namer`] is the one entry. It is told what processes map, in order, and given raw
 //! stacks; it gives back [`StackId`]s and the definitions behind them.
 
+mod callsite;
 mod elf;
 mod files;
 mod intern;

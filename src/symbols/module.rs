@@ -11,6 +11,7 @@ use crate::model::ModuleId;
 use crate::model::Pid;
 use crate::model::Text;
 
+use super::callsite;
 use super::elf::Elf;
 use super::elf::Source;
 use super::elf::UnwindSections;
@@ -34,7 +35,19 @@ pub(super) type Index = usize;
 pub(super) struct Unwinding {
     pub unwinder: UnwinderX86_64<Vec<u8>>,
     pub trampolines: Trampolines,
+    /// First addresses of functions, sorted, counted from `base`.
+    functions: Vec<u32>,
+    base: u64,
     bytes: usize,
+}
+
+impl Unwinding {
+    /// Where the function that covers an address as linked begins.
+    pub fn function(&self, address: u64) -> Option<u64> {
+        let within = u32::try_from(address.checked_sub(self.base)?).ok()?;
+        let after = self.functions.partition_point(|&f| f <= within);
+        Some(self.base + u64::from(self.functions[after.checked_sub(1)?]))
+    }
 }
 
 enum State {
@@ -96,7 +109,11 @@ impl Module {
         let trampolines = signal::trampolines(&sections.eh_frame.0, sections.eh_frame.1.start);
         let UnwindSections { base, end, eh_frame, eh_frame_header } = sections;
         let header_bytes = eh_frame_header.as_ref().map_or(0, |h| h.0.len());
-        let bytes = eh_frame.0.len() + header_bytes;
+        let functions = eh_frame_header.as_ref().map(|(header, range)| {
+            callsite::functions(header, range.start, base).unwrap_or_default()
+        });
+        let functions = functions.unwrap_or_default();
+        let bytes = eh_frame.0.len() + header_bytes + 4 * functions.len();
         let (header, header_range) = eh_frame_header.unzip();
         let info = ExplicitModuleSectionInfo {
             base_svma: base,
@@ -108,7 +125,7 @@ impl Module {
         };
         let mut unwinder = UnwinderX86_64::new();
         unwinder.add_module(framehop::Module::new(String::new(), base..end, base, info));
-        Some(Unwinding { unwinder, trampolines, bytes })
+        Some(Unwinding { unwinder, trampolines, functions, base, bytes })
     }
 }
 

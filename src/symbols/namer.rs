@@ -227,11 +227,7 @@ impl Namer {
     }
 
     /// Unwinds one stack and gives its id; new modules, frames and stacks go to `define` first.
-    pub fn stack(
-        &mut self,
-        raw: &RawStack,
-        define: &mut dyn FnMut(Definition),
-    ) -> Option<StackId> {
+    pub fn stack(&mut self, raw: &RawStack, define: &mut dyn FnMut(Definition)) -> Option<StackId> {
         self.ready.drain(..).for_each(&mut *define);
         self.counts.taken += 1;
         let user = raw.registers.is_some() || !raw.chain.is_empty();
@@ -284,9 +280,8 @@ impl Namer {
         let (modules, caches) = (&mut self.modules, &mut self.caches);
         // Arithmetic on hostile call frame information overflows in framehop, which panics
         // where overflow checks are on: that stack fails, the recording goes on.
-        let walk = catch_unwind(AssertUnwindSafe(|| {
-            Walker { space: &space, modules, caches }.walk(raw)
-        }));
+        let walk =
+            catch_unwind(AssertUnwindSafe(|| Walker { space: &space, modules, caches }.walk(raw)));
         if walk.is_err() {
             self.caches = Caches::default();
         }
@@ -443,4 +438,3 @@ impl Namer {
         self.resolver.kernel_hidden.then(|| kernel.to_owned()).into_iter().collect()
     }
 }
-

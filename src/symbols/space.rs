@@ -105,7 +105,13 @@ fn parse_line(line: &[u8]) -> Option<MapsLine> {
     let path = rest.trim_ascii_start();
     let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
     let (start, end) = (hex(start)?, hex(end)?);
-    executable.then(|| MapsLine { start, end, offset, identity: (device, inode), path: Text::new(path) })
+    executable.then(|| MapsLine {
+        start,
+        end,
+        offset,
+        identity: (device, inode),
+        path: Text::new(path),
+    })
 }
 
 #[cfg(test)]
@@ -143,7 +149,8 @@ mod tests {
 
     #[test]
     fn maps_lines_with_spaces_and_deleted_files() {
-        let text = b"55-56 r--p 0 fd:01 7 /a\n7f00-7f10 r-xp 00001000 fd:01 1234    /a b (deleted)\n\
+        let text =
+            b"55-56 r--p 0 fd:01 7 /a\n7f00-7f10 r-xp 00001000 fd:01 1234    /a b (deleted)\n\
             8000-9000 r-xp 0 00:00 0    [vdso]\nnonsense\na000-b000 rwxp 0 00:00 0 \n";
         let lines = parse_maps(text);
         let paths: Vec<String> = lines.iter().map(|l| l.path.to_string()).collect();

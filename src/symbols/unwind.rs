@@ -12,6 +12,8 @@ use framehop::x86_64::UnwinderX86_64;
 
 use super::RawStack;
 use super::Registers;
+use super::callsite::frame_size;
+use super::callsite::is_call_before;
 use super::module::Index;
 use super::module::Modules;
 use super::signal;
@@ -57,6 +59,33 @@ enum End {
     Lost,
     Missing(u64),
 }
+
+/// The dumped bytes of a stack.
+struct Bytes<'a> {
+    /// Address of the first.
+    base: u64,
+    bytes: &'a [u8],
+}
+
+impl Bytes<'_> {
+    fn word(&self, address: u64) -> Result<u64, ()> {
+        let at = usize::try_from(address.wrapping_sub(self.base)).map_err(|_| ())?;
+        let word = self.bytes.get(at..at.checked_add(8).ok_or(())?).ok_or(())?;
+        word.try_into().map(u64::from_le_bytes).map_err(|_| ())
+    }
+}
+
+/// Where a walk by bytes is.
+struct Cursor {
+    registers: UnwindRegsX86_64,
+    address: u64,
+    exact: bool,
+}
+
+/// How far up a frame pointer that is not known is looked for: a function's own frame.
+const MAX_FRAME_BYTES: u64 = 4096;
+/// Slots tried for it.
+const MAX_CANDIDATES: usize = 16;
 
 /// Caches of unwind rules, chosen by module: framehop's own has 509 slots.
 pub(super) struct Caches {
@@ -150,15 +179,22 @@ impl Walker<'_> {
 
     /// Frame by frame through registers and bytes.
     fn by_bytes(&mut self, from: Registers, bytes: &[u8], out: &mut Addresses) -> End {
-        let base = from.sp;
-        let mut read = |address: u64| -> Result<u64, ()> {
-            let at = usize::try_from(address.wrapping_sub(base)).map_err(|_| ())?;
-            let word = bytes.get(at..at.checked_add(8).ok_or(())?).ok_or(())?;
-            word.try_into().map(u64::from_le_bytes).map_err(|_| ())
-        };
-        let mut registers = UnwindRegsX86_64::new(from.ip, from.sp, from.fp.unwrap_or(POISON));
-        let (mut address, mut exact) = (from.ip, true);
+        let stack = Bytes { base: from.sp, bytes };
+        let registers = UnwindRegsX86_64::new(from.ip, from.sp, from.fp.unwrap_or(POISON));
+        let mut cursor = Cursor { registers, address: from.ip, exact: true };
+        let end = self.run(&mut cursor, &stack, out);
+        if end == End::Lost && cursor.registers.bp() == POISON && cursor.address != from.ip {
+            return self.recover(&cursor, &stack, out).unwrap_or(end);
+        }
+        end
+    }
+
+    /// Goes up from `cursor` until the end, and leaves it at the last frame.
+    fn run(&mut self, cursor: &mut Cursor, stack: &Bytes<'_>, out: &mut Addresses) -> End {
+        let mut read = |address| stack.word(address);
         loop {
+            let Cursor { address, exact, .. } = *cursor;
+            let registers = &mut cursor.registers;
             let Some(region) = self.space.find(lookup(address, exact)).cloned() else {
                 // A leaf outside all code is shown as the bare address that it is.
                 if exact {
@@ -174,9 +210,9 @@ impl Walker<'_> {
                 return End::Lost;
             }
             let before = registers.sp();
-            let next = match self.interrupted(&region, address, exact, &mut registers, &mut read) {
+            let next = match self.interrupted(&region, address, exact, registers, &mut read) {
                 Some(ip) => Some((ip, true)),
-                None => match self.step(&region, address, exact, &mut registers, &mut read) {
+                None => match self.step(&region, address, exact, registers, &mut read) {
                     Ok(next) => next.map(|address| (address, false)),
                     Err(()) => return End::Lost,
                 },
@@ -187,8 +223,45 @@ impl Walker<'_> {
             if registers.sp() <= before && !exact && !next.1 {
                 return End::Lost;
             }
-            (address, exact) = next;
+            (cursor.address, cursor.exact) = next;
         }
+    }
+
+    /// Finds the frame pointer that could not be read from outside.
+    ///
+    /// libc's wrappers do not touch it, so nothing on the stack tells it to a caller that needs
+    /// it (all of Rust's standard library does). But that caller pushed its own caller's frame
+    /// pointer right below its return address, somewhere above the stack pointer: where its
+    /// prologue says, or else in the nearest slot below a return address. The slot must follow
+    /// a call, and unwinding from it must reach the outermost function; without such a slot
+    /// the stack stays truncated.
+    fn recover(&mut self, lost: &Cursor, stack: &Bytes<'_>, out: &mut Addresses) -> Option<End> {
+        let region = self.space.find(lookup(lost.address, lost.exact))?.clone();
+        let linked = region.linked(lookup(lost.address, lost.exact));
+        let start = self.modules.unwinding(region.module).and_then(|u| u.function(linked));
+        let size = start.and_then(|start| frame_size(self.modules, &region, start));
+        let first = lost.registers.sp();
+        let slots = size.into_iter().chain((0..MAX_FRAME_BYTES / 8).map(|slot| 8 * slot));
+        let candidates: Vec<u64> = slots
+            .filter_map(|distance| {
+                let slot = first.checked_add(distance)?;
+                let back = stack.word(slot.checked_add(8)?).ok()?;
+                let region = self.space.find(back.wrapping_sub(1))?;
+                is_call_before(self.modules, region, back).then_some(slot)
+            })
+            .take(MAX_CANDIDATES)
+            .collect();
+        candidates.into_iter().find_map(|slot| {
+            let (fp, ip) = (stack.word(slot).ok()?, stack.word(slot.checked_add(8)?).ok()?);
+            let registers = UnwindRegsX86_64::new(ip, slot.checked_add(16)?, fp);
+            let mut beyond = Addresses(out.0.clone());
+            let mut cursor = Cursor { registers, address: ip, exact: false };
+            let end = self.run(&mut cursor, stack, &mut beyond);
+            (end == End::Outermost).then(|| {
+                *out = beyond;
+                end
+            })
+        })
     }
 
     /// One frame up by framehop. `Ok(None)`: this was the outermost.

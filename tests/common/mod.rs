@@ -42,7 +42,10 @@ pub struct Toolbox {
 
 impl Toolbox {
     pub fn new() -> Self {
-        Self { directory: tempfile::tempdir().expect("a temporary directory"), next: AtomicU32::new(0) }
+        Self {
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            next: AtomicU32::new(0),
+        }
     }
 
     pub fn has(&self, tool: &str) -> bool {
