@@ -3,11 +3,22 @@
 //! [`Namer`] is the one entry. It is told what processes map, in order, and given raw
 //! stacks; it gives back [`StackId`]s and the definitions behind them.
 
-use crate::model::Definition;
+mod callsite;
+mod elf;
+mod files;
+mod intern;
+mod jit;
+mod module;
+mod namer;
+mod resolve;
+mod signal;
+mod space;
+mod unwind;
+
 use crate::model::Pid;
-use crate::model::StackCounts;
-use crate::model::StackId;
 use crate::model::Text;
+
+pub use namer::Namer;
 
 /// A new program image, as the kernel knows it right after exec.
 #[derive(Clone, Debug)]
@@ -72,34 +83,4 @@ pub struct Registers {
     pub sp: u64,
     /// Frame pointer; `None` when taken from outside, where it cannot be read.
     pub fp: Option<u64>,
-}
-
-/// Unwinds and names stacks. Not thread-safe, not fast: keep it off the drain path
-/// (see `capture::naming`).
-#[derive(Default)]
-pub struct Namer {}
-
-impl Namer {
-    /// Forgets the old image of a process and begins with the new one.
-    pub fn exec(&mut self, _image: &Image) {}
-    /// A child starts with its parent's mappings.
-    pub fn fork(&mut self, _parent: Pid, _child: Pid) {}
-    /// A file was mapped executable.
-    pub fn map(&mut self, _mapping: &Mapping) {}
-    /// A process ended.
-    pub fn exit(&mut self, _pid: Pid) {}
-    /// Unwinds one stack and gives its id; new modules, frames and stacks go to `define` first.
-    pub fn stack(
-        &mut self,
-        _raw: &RawStack,
-        _define: &mut dyn FnMut(Definition),
-    ) -> Option<StackId> {
-        None
-    }
-    /// Gives names to the frames that have none yet.
-    pub fn name(&mut self, _define: &mut dyn FnMut(Definition)) {}
-    /// What became of the stacks so far.
-    pub fn counts(&self) -> StackCounts {
-        StackCounts::default()
-    }
 }
