@@ -10,6 +10,8 @@ use sleeper::Sleeper;
 use sleeper::Toolbox;
 use timesink::model::Definition;
 use timesink::model::Pid;
+use timesink::model::Text;
+use timesink::symbols::Mapping;
 use timesink::symbols::Namer;
 use timesink::symbols::RawStack;
 
@@ -44,7 +46,9 @@ fn stacks_per_second() {
     let rust = "fn main() { std::thread::sleep(std::time::Duration::from_secs(60)); }";
     sleepers.extend(tools.rust(rust, &["-O"]).map(|p| Sleeper::start(&p, &[])));
     let mut dumps: Vec<RawStack> = sleepers.iter().map(|s| s.dump().raw).collect();
-    dumps.iter_mut().for_each(|d| d.bytes.truncate(4096));
+    for dump in &mut dumps {
+        dump.bytes.truncate(4096);
+    }
     let mut namer = Namer::default();
     let all: Vec<&RawStack> = dumps.iter().collect();
     for (what, set) in
@@ -52,7 +56,9 @@ fn stacks_per_second() {
     {
         let mut frames = 0usize;
         let mut define = |d| frames += usize::from(matches!(d, Definition::Stack(_)));
-        set.iter().for_each(|raw| drop(namer.stack(raw, &mut define)));
+        for raw in set {
+            namer.stack(raw, &mut define);
+        }
         let frames = frames.max(1);
         let before = namer.counts();
         let start = Instant::now();
@@ -76,12 +82,31 @@ fn stacks_per_second() {
 #[ignore = "measures"]
 fn memory_of_naming_a_large_rust_program() {
     println!("before: {}", memory());
-    let maps = std::fs::read_to_string("/proc/self/maps").expect("ours");
-    let own = maps.lines().find(|l| l.contains(" r-xp ") && l.contains("symbols_cost"));
-    let range = own.and_then(|l| l.split(' ').next()?.split_once('-')).expect("our own code");
-    let [start, end] = [range.0, range.1].map(|n| u64::from_str_radix(n, 16).expect("hex"));
-    let pid = Pid(std::process::id());
+    // A file of your choice, mapped as its first executable segment says, or this test itself.
+    let file = std::env::var_os("TIMESINK_MEASURE_FILE").map(std::path::PathBuf::from);
+    let file = file.unwrap_or_else(|| std::env::current_exe().expect("a running test has a file"));
+    let bytes = std::fs::read(&file).expect("it can be read");
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+    let headers = usize::try_from(word(32)).expect("a small offset");
+    let code = (0..usize::from(bytes[56]))
+        .map(|n| headers + 56 * n)
+        .find(|&at| bytes[at] == 1 && bytes[at + 4] & 1 == 1);
+    let code = code.expect("a program has code");
+    let (file_offset, size) = (word(code + 8) & !0xfff, word(code + 32) & !0xfff);
+    drop(bytes);
+    let (start, end) = (0x5555_0000_0000, 0x5555_0000_0000 + size);
+    let pid = Pid(u32::MAX - 1);
     let mut namer = Namer::default();
+    namer.map(&Mapping {
+        pid,
+        start,
+        end,
+        file_offset,
+        path: Text::from(file.to_str().expect("a readable path")),
+        identity: (0, 0),
+        build_id: Vec::new(),
+    });
+    println!("file read: {}", memory());
     let (mut names, mut lines) = (0, 0);
     let mut define = |d: Definition| {
         if let Definition::Names { lines: l, .. } = d {
