@@ -21,6 +21,8 @@ use timesink::model::Pid;
 use timesink::model::Record;
 use timesink::model::Symbols;
 use timesink::model::TRUNCATED;
+use timesink::model::Text;
+use timesink::symbols::Mapping;
 use timesink::symbols::Namer;
 use timesink::symbols::RawStack;
 
@@ -392,4 +394,86 @@ fn the_naming_thread_delivers_named_stacks_while_it_runs() {
     assert_eq!(stacks[0], stacks[1]);
     let found: Vec<String> = symbols.functions(stacks[0]).iter().map(Function::name).collect();
     assert_chain(&found);
+}
+
+/// Damages a program in many ways and unwinds and names a real stack of the sound one with it.
+#[test]
+fn a_damaged_file_never_breaks_the_recording() {
+    let tools = Toolbox::new();
+    let sound = tools.c(CHAIN, &["-O2", "-g", "-static-pie"]);
+    let dump = Sleeper::start(&sound, &[]).dump();
+    let bytes = std::fs::read(&sound).expect("it is ours");
+    let path = sound.with_extension("damaged");
+    let own = sound.to_str().expect("a readable path");
+    // A fixed generator: the same damage in every run.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    let mut intact = 0;
+    for round in 0..300 {
+        let mut damaged = bytes.clone();
+        // Headers in every third round, anything else otherwise; sometimes cut short.
+        let reach = if round % 3 == 0 { 4096 } else { bytes.len() };
+        for _ in 0..[1, 30, 3000][round % 3] {
+            damaged[random(reach)] = random(256) as u8;
+        }
+        if round % 5 == 0 {
+            damaged.truncate(random(bytes.len()));
+        }
+        std::fs::write(&path, damaged).expect("the directory is ours");
+        let mut namer = Namer::default();
+        for mapping in dump.mappings.iter().filter(|m| m.path.as_bytes() == own.as_bytes()) {
+            let path = Text::from(path.to_str().expect("a readable path"));
+            namer.map(&Mapping { path, identity: (0, 0), ..mapping.clone() });
+        }
+        let found = names(&mut namer, &dump.raw);
+        assert!(found.len() <= 1000);
+        intact += u32::from(found.iter().any(|n| n == "main"));
+        let counts = namer.counts();
+        assert_eq!(counts.taken, counts.complete + counts.truncated + counts.failed);
+    }
+    // Small damage mostly does not matter, so the rounds did reach the code behind the headers.
+    assert!(intact > 30, "{intact}");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_bytes_on_a_stack_end_in_a_bounded_stack(
+        words in proptest::collection::vec(proptest::num::u64::ANY, 0..200),
+        code in proptest::collection::vec(0usize..1000, 0..200),
+        fp in proptest::option::of(0u64..2000),
+    ) {
+        // Our own process: real modules, real call frame information, a stack of nonsense
+        // with addresses of real code in it.
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("ours");
+        let starts: Vec<u64> = maps
+            .lines()
+            .filter(|l| l.contains(" r-xp "))
+            .filter_map(|l| u64::from_str_radix(l.split('-').next()?, 16).ok())
+            .collect();
+        let pick = |n: usize| starts[n % starts.len()] + 0x100 + 16 * n as u64;
+        let base = 0x7ff0_0000_0000;
+        let mut words = words;
+        for (at, &n) in code.iter().enumerate() {
+            let stride = words.len().max(1);
+            if let Some(word) = words.get_mut((at * 7) % stride) {
+                *word = if n % 5 == 0 { base + 8 * (n as u64 % 200) } else { pick(n) };
+            }
+        }
+        let bytes = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let registers = Some(timesink::symbols::Registers {
+            ip: pick(code.len()),
+            sp: base,
+            fp: fp.map(|fp| base + fp),
+        });
+        let raw = RawStack { pid: Pid(std::process::id()), registers, bytes, ..RawStack::default() };
+        let mut namer = Namer::default();
+        let mut symbols = Symbols::default();
+        let stack = namer.stack(&raw, &mut |d| symbols.define(d).expect("defined before use"));
+        assert!(symbols.walk(stack.expect("it has an address")).count() <= 513);
+        assert_eq!(namer.counts().failed, 0);
+    }
 }
