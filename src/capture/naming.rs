@@ -87,7 +87,7 @@ trait Backend {
     /// See [`Namer::stack`].
     fn stack(&mut self, raw: &RawStack, define: &mut dyn FnMut(Definition)) -> Option<StackId>;
     /// Names at most about `limit` frames, or with `None` all of them to the last detail.
-    fn name(&mut self, limit: Option<usize>, define: &mut dyn FnMut(Definition)) -> usize;
+    fn name(&mut self, limit: Option<usize>, define: &mut dyn FnMut(Definition));
     /// Counts and warnings so far.
     fn outcome(&self) -> Outcome;
 }
@@ -107,13 +107,11 @@ impl Backend for Namer {
         Namer::stack(self, raw, define)
     }
 
-    fn name(&mut self, limit: Option<usize>, define: &mut dyn FnMut(Definition)) -> usize {
-        match limit {
-            Some(limit) => self.name_some(limit, define),
-            None => {
-                Namer::name(self, define);
-                0
-            }
+    fn name(&mut self, limit: Option<usize>, define: &mut dyn FnMut(Definition)) {
+        if let Some(limit) = limit {
+            self.name_some(limit, define);
+        } else {
+            Namer::name(self, define);
         }
     }
 
@@ -303,7 +301,7 @@ impl Thread {
     /// Names frames; in batches, so that the records of one are on their way during the next.
     fn name(&mut self, limit: Option<usize>) {
         self.attempt(|backend, records| {
-            backend.name(limit, &mut |d| records.push(Record::Definition(d)))
+            backend.name(limit, &mut |d| records.push(Record::Definition(d)));
         });
         self.hand_over();
     }
@@ -365,3 +363,6 @@ fn set_stack(event: &mut Event, id: Option<StackId>) {
         | Event::Probe(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

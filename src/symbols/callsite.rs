@@ -10,11 +10,11 @@ pub(super) fn is_call_before(modules: &Modules, region: &Region, back: u64) -> b
     let Some(source) = &modules.get(region.module).source else { return true };
     let start = region.offset_of(back).checked_sub(7);
     let code = start.and_then(|start| source.at(start, 7)).unwrap_or_default();
-    code.try_into().is_ok_and(|code| is_call(&code))
+    code.try_into().is_ok_and(is_call)
 }
 
 /// e8, or ff /2 in its lengths.
-fn is_call(code: &[u8; 7]) -> bool {
+fn is_call(code: [u8; 7]) -> bool {
     let indirect = |at: usize| code[at] == 0xff && code[at + 1] & 0x38 == 0x10;
     code[2] == 0xe8 || [0, 1, 3, 4, 5].into_iter().any(indirect)
 }
@@ -76,11 +76,11 @@ mod tests {
 
     #[test]
     fn calls_are_told_from_other_code() {
-        assert!(is_call(&[0x90, 0x90, 0xe8, 0xf0, 0xff, 0xff, 0xff]), "direct");
-        assert!(is_call(&[0x90, 0x90, 0x90, 0x90, 0x90, 0xff, 0xd0]), "call *%rax");
-        assert!(is_call(&[0x90, 0xff, 0x15, 1, 2, 3, 4]), "call *disp(%rip)");
-        assert!(!is_call(&[0x90, 0xff, 0x25, 1, 2, 3, 4]), "jmp *disp(%rip)");
-        assert!(!is_call(&[0x90; 7]));
+        assert!(is_call([0x90, 0x90, 0xe8, 0xf0, 0xff, 0xff, 0xff]), "direct");
+        assert!(is_call([0x90, 0x90, 0x90, 0x90, 0x90, 0xff, 0xd0]), "call *%rax");
+        assert!(is_call([0x90, 0xff, 0x15, 1, 2, 3, 4]), "call *disp(%rip)");
+        assert!(!is_call([0x90, 0xff, 0x25, 1, 2, 3, 4]), "jmp *disp(%rip)");
+        assert!(!is_call([0x90; 7]));
     }
 
     #[test]

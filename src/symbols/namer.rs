@@ -27,7 +27,7 @@ use super::module::Kind;
 use super::module::Modules;
 use super::resolve::Detail;
 use super::resolve::Resolver;
-use super::resolve::is_large;
+use super::resolve::has_lines_later;
 use super::space::MapsLine;
 use super::space::Region;
 use super::space::Space;
@@ -400,6 +400,7 @@ impl Namer {
         if frames.is_empty() {
             return 0;
         }
+        frames.sort_unstable_by_key(|f| f.1);
         let addresses: Vec<u64> = frames.iter().map(|f| f.1).collect();
         let (resolver, module) = (&mut self.resolver, &*module);
         // Debug information is hostile input too; a panic in its reader costs names only.
@@ -413,7 +414,7 @@ impl Namer {
         let module = self.modules.get_mut(index);
         if detail == Detail::WhileRecording {
             match module.kind {
-                Kind::File if is_large(module) => module.coarse.append(&mut frames),
+                Kind::File if has_lines_later(module) => module.coarse.append(&mut frames),
                 // A JIT compiler writes its map later than it runs the code.
                 Kind::Anonymous(_) => {
                     let unnamed = frames.iter().zip(&names).filter(|(_, n)| n.is_empty());

@@ -32,6 +32,10 @@ use super::module::Module;
 /// files only at the end, when its memory takes nothing from the recording.
 const MAX_DEBUG_BYTES: u64 = 4 << 20;
 
+/// Addresses looked up in a file that may be large before what was parsed for them is dropped.
+/// Callers sort them, so that neighbours share compilation units.
+const AT_A_TIME: usize = 1000;
+
 /// Names per address, in the order asked; empty where no symbol covers one.
 pub(super) type Names = Vec<Vec<Line>>;
 
@@ -54,9 +58,11 @@ pub(super) struct Resolver {
     pub own_vdso: u64,
 }
 
-/// Whether lines are left for the end.
-pub(super) fn is_large(module: &Module) -> bool {
-    module.elf.as_ref().is_some_and(|elf| elf.debug_bytes > MAX_DEBUG_BYTES)
+/// Whether source lines are left for the end: of large debug information, and of a stripped
+/// file, whose separate debug file may be of any size.
+pub(super) fn has_lines_later(module: &Module) -> bool {
+    let stored = module.elf.as_ref().map_or(0, |elf| elf.debug_bytes);
+    stored == 0 || stored > MAX_DEBUG_BYTES
 }
 
 impl Resolver {
@@ -65,8 +71,13 @@ impl Resolver {
         let nothing = || vec![Vec::new(); addresses.len()];
         match module.kind {
             Kind::File => {
-                let lines = detail == Detail::Full || !is_large(module);
-                file_names(module, addresses, lines).unwrap_or_else(nothing)
+                let lines = detail == Detail::Full || !has_lines_later(module);
+                let at_a_time = if has_lines_later(module) { AT_A_TIME } else { usize::MAX };
+                let chunks = addresses.chunks(at_a_time);
+                let nothing = |of: &[u64]| vec![Vec::new(); of.len()];
+                chunks
+                    .flat_map(|c| file_names(module, c, lines).unwrap_or_else(|| nothing(c)))
+                    .collect()
             }
             Kind::Vdso => self.vdso_names(addresses).unwrap_or_else(nothing),
             Kind::Kernel => self.kernel_names(addresses).unwrap_or_else(nothing),

@@ -48,7 +48,7 @@ impl Toolbox {
         }
     }
 
-    pub fn has(&self, tool: &str) -> bool {
+    pub fn has(tool: &str) -> bool {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).any(|d| d.join(tool).is_file())
     }
@@ -74,7 +74,7 @@ impl Toolbox {
     }
 
     pub fn rust(&self, source: &str, flags: &[&str]) -> Option<PathBuf> {
-        if !self.has("rustc") {
+        if !Self::has("rustc") {
             skip("rustc is not in PATH");
             return None;
         }
@@ -160,29 +160,29 @@ impl Sleeper {
         let raw = RawStack { pid: Pid(pid), registers, bytes, ..RawStack::default() };
         Dump { raw, image: image(pid), mappings: mappings(pid) }
     }
+}
 
-    /// Frame-pointer chain as the kernel would walk it: found by looking for the saved frame
-    /// pointers in the dump, innermost first; it misses the caller of the libc stub.
-    pub fn chain(&self, raw: &RawStack) -> Vec<u64> {
-        let registers = raw.registers.expect("a user stack");
-        let word = |at: u64| {
-            let at = usize::try_from(at.checked_sub(registers.sp)?).ok()?;
-            Some(u64::from_le_bytes(raw.bytes.get(at..at + 8)?.try_into().ok()?))
-        };
-        let follow = |mut fp: u64| {
-            let mut chain = vec![registers.ip];
-            while let (Some(next), Some(back)) = (word(fp), word(fp.wrapping_add(8))) {
-                chain.push(back);
-                if next <= fp {
-                    break;
-                }
-                fp = next;
+/// Frame-pointer chain as the kernel would walk it: found by looking for the saved frame
+/// pointers in the dump, innermost first; it misses the caller of the libc stub.
+pub fn chain(raw: &RawStack) -> Vec<u64> {
+    let registers = raw.registers.expect("a user stack");
+    let word = |at: u64| {
+        let at = usize::try_from(at.checked_sub(registers.sp)?).ok()?;
+        Some(u64::from_le_bytes(raw.bytes.get(at..at + 8)?.try_into().ok()?))
+    };
+    let follow = |mut fp: u64| {
+        let mut chain = vec![registers.ip];
+        while let (Some(next), Some(back)) = (word(fp), word(fp.wrapping_add(8))) {
+            chain.push(back);
+            if next <= fp {
+                break;
             }
-            chain
-        };
-        // The longest chain is the one of the functions that keep frame pointers.
-        (0..64).map(|slot| follow(registers.sp + 8 * slot)).max_by_key(Vec::len).unwrap_or_default()
-    }
+            fp = next;
+        }
+        chain
+    };
+    // The longest chain is the one of the functions that keep frame pointers.
+    (0..64).map(|slot| follow(registers.sp + 8 * slot)).max_by_key(Vec::len).unwrap_or_default()
 }
 
 fn sleeping(pid: u32, thread: usize) -> Option<(u32, u64, u64)> {
