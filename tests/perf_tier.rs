@@ -1,4 +1,5 @@
 //! The `perf` tier on small commands, as whoever runs the tests and as an ordinary user.
+#![allow(clippy::disallowed_methods)] // tests are no pure module
 
 mod tiers;
 
@@ -28,7 +29,7 @@ fn say(text: &str) {
 }
 
 /// Records with this tier; `None`, and said aloud, where it is not allowed.
-fn recorded(command: std::process::Command) -> Option<Recording> {
+fn recorded(command: &std::process::Command) -> Option<Recording> {
     match PerfSource::new(OPTIONS) {
         Ok(mut source) => Some(record(&mut source, command)),
         Err(error) => {
@@ -53,7 +54,7 @@ fn program_sleeps() {
 
 #[test]
 fn recorded_sleeps_are_as_long_as_the_program_measures() {
-    let Some(recording) = recorded(program("program_sleeps")) else { return };
+    let Some(recording) = recorded(&program("program_sleeps")) else { return };
     let root = recording.root_life();
     assert_eq!(root.start.how, StartKind::Root);
     assert_eq!(root.exit.how, ExitKind::Process { status: None });
@@ -105,7 +106,7 @@ fn program_waits() {
 
 #[test]
 fn recorded_waits_of_20_ms_have_their_reason() {
-    let Some(recording) = recorded(program("program_waits")) else { return };
+    let Some(recording) = recorded(&program("program_waits")) else { return };
     let seen = recording.observed(Nanos::from_millis(20));
     // clock_nanosleep, futex, read from a pipe.
     for wanted in [(230, FdKind::None), (202, FdKind::None), (0, FdKind::Pipe)] {
@@ -123,7 +124,8 @@ fn recorded_waits_of_20_ms_have_their_reason() {
 
 #[test]
 fn recorded_process_trees_are_complete() {
-    let Some(recording) = recorded(shell("cat /proc/self/stat | cat; (exit 3); sleep 0.03")) else {
+    let Some(recording) = recorded(&shell("cat /proc/self/stat | cat; (exit 3); sleep 0.03"))
+    else {
         return;
     };
     let lives = recording.lives();
@@ -158,7 +160,7 @@ fn program_computes() {
 
 #[test]
 fn recorded_computing_has_samples_in_proportion() {
-    let Some(recording) = recorded(program("program_computes")) else { return };
+    let Some(recording) = recorded(&program("program_computes")) else { return };
     let life = recording.worker_life();
     let weight: Nanos = recording
         .events
@@ -172,7 +174,7 @@ fn recorded_computing_has_samples_in_proportion() {
 
 #[test]
 fn what_still_runs_at_the_end_is_closed_there() {
-    let Some(recording) = recorded(shell("sleep 0.3 & exec sleep 0.05")) else { return };
+    let Some(recording) = recorded(&shell("sleep 0.3 & exec sleep 0.05")) else { return };
     let lives = recording.lives();
     let alive: Vec<_> = lives.iter().filter(|l| l.exit.how == ExitKind::Alive).collect();
     assert_eq!(alive.len(), 1, "{lives:?}");

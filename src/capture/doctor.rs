@@ -1,4 +1,5 @@
 //! Which tiers work here, why the others do not, and what to type.
+#![allow(clippy::disallowed_methods)] // the impure edge reads files and clocks
 
 use super::CaptureError;
 use super::Options;
@@ -133,7 +134,7 @@ fn kernel(facts: &Facts, load: impl FnOnce() -> Result<(), CaptureError>) -> Ava
         reason: reason.to_owned(),
         remedy: remedy.map(str::to_owned),
     };
-    if !facts.cap_sys_admin && !(facts.cap_bpf && facts.cap_perfmon) {
+    if !(facts.cap_sys_admin || facts.cap_bpf && facts.cap_perfmon) {
         let remedy = if facts.euid == Some(0) {
             // Root without capabilities is root of a container.
             "start the container with `--cap-add BPF --cap-add PERFMON --cap-add SYS_PTRACE`"
@@ -239,11 +240,11 @@ fn cpu_list(text: &str) -> Vec<u16> {
 }
 
 fn hidepid(mounts: &str) -> Option<String> {
-    let options = mounts.lines().filter_map(|line| {
+    let mut options = mounts.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split(' ').collect();
         (fields.get(1) == Some(&"/proc")).then(|| fields.get(3).copied()).flatten()
     });
-    options.last()?.split(',').find_map(|o| o.strip_prefix("hidepid=")).map(str::to_owned)
+    options.next_back()?.split(',').find_map(|o| o.strip_prefix("hidepid=")).map(str::to_owned)
 }
 
 /// The tightest quota on the way from our cgroup (version 2) to the root.

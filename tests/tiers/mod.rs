@@ -1,11 +1,12 @@
 //! Drives a source on a command, and checks of what came out that hold for every tier.
-#![allow(dead_code)] // each test binary uses its part
+#![allow(dead_code, missing_docs)] // each test binary uses its part
+#![allow(clippy::disallowed_methods)] // tests are no pure module
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Child;
 use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
@@ -46,43 +47,27 @@ pub struct Recording {
     pub stats: CaptureStats,
 }
 
-/// A process that waits to become `command` until a byte comes through the pipe.
-struct Held {
-    pid: Pid,
-    release: std::io::PipeWriter,
-    spawned: std::thread::JoinHandle<std::io::Result<std::process::Child>>,
-}
-
-/// `Command::spawn` returns only after the exec, so it runs on a thread of its own.
-fn hold(mut command: Command) -> Held {
-    let (mut gate, release) = std::io::pipe().expect("a pipe");
-    let (mut pid_reader, mut pid_writer) = std::io::pipe().expect("a pipe");
-    // SAFETY: between fork and exec only reads, writes and getpid, all async-signal-safe.
-    unsafe {
-        command.pre_exec(move || {
-            pid_writer.write_all(&std::process::id().to_ne_bytes())?;
-            gate.read_exact(&mut [0])
-        });
-    }
-    let spawned = std::thread::spawn(move || command.spawn());
-    let mut bytes = [0; 4];
-    pid_reader.read_exact(&mut bytes).expect("the child says its id");
-    Held { pid: Pid(u32::from_ne_bytes(bytes)), release, spawned }
+/// A process that waits to become `command` until a line comes on its stdin.
+fn hold(command: &Command) -> Child {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "read -r go && exec \"$0\" \"$@\""]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.stdin(Stdio::piped()).stdout(Stdio::piped());
+    shell.spawn().expect("a shell")
 }
 
 /// Records `command` until it ends.
-pub fn record(source: &mut dyn Source, mut command: Command) -> Recording {
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut held = hold(command);
+pub fn record(source: &mut dyn Source, command: &Command) -> Recording {
+    let mut child = hold(command);
+    let root = Pid(child.id());
     let mut events = Vec::new();
     let mut sink = |record| {
         if let Record::Event(event) = record {
             events.push(event);
         }
     };
-    source.start(&Target { pid: held.pid }).expect("the tier can record");
-    held.release.write_all(&[0]).expect("the child waits");
-    let mut child = held.spawned.join().expect("no panic").expect("the command starts");
+    source.start(&Target { pid: root }).expect("the tier can record");
+    child.stdin.take().expect("piped").write_all(b"go\n").expect("the shell waits");
     let mut output = child.stdout.take().expect("piped");
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
@@ -98,7 +83,16 @@ pub fn record(source: &mut dyn Source, mut command: Command) -> Recording {
     let stats = source.stop(&mut sink).expect("stop");
     let stdout = reader.join().expect("no panic").expect("text");
     events.sort_by_key(Event::time);
-    Recording { root: held.pid, events, stdout, status, stats }
+    Recording { root, events, stdout, status, stats }
+}
+
+/// A thread whose exit was not seen yet.
+#[derive(Debug)]
+struct Begun {
+    start: Start,
+    intervals: Vec<Interval>,
+    off: Vec<(Nanos, Nanos)>,
+    gaps: usize,
 }
 
 /// One life of a thread.
@@ -127,37 +121,38 @@ impl Recording {
     /// All threads, checked: starts and exits pair, what lies between is in order, does not overlap
     /// and lies within the lifetime. Then running + off-CPU is the lifetime, to the nanosecond.
     pub fn lives(&self) -> Vec<Life> {
-        let mut open: BTreeMap<Tid, (Start, Vec<Interval>, Vec<(Nanos, Nanos)>, usize)> =
-            BTreeMap::new();
+        let mut open: BTreeMap<Tid, Begun> = BTreeMap::new();
         let mut lives = Vec::new();
+        let living = "of a living thread";
         for event in &self.events {
             match event {
                 Event::Start(start) => {
-                    let old = open.insert(start.tid, (*start, Vec::new(), Vec::new(), 0));
+                    let (intervals, off, gaps) = (Vec::new(), Vec::new(), 0);
+                    let begun = Begun { start: *start, intervals, off, gaps };
+                    let old = open.insert(start.tid, begun);
                     assert!(old.is_none(), "{start:?} while {old:?} lives");
                 }
                 Event::Interval(interval) => {
-                    let life = open.get_mut(&interval.tid).expect("an interval of a living thread");
-                    life.1.push(*interval);
-                    life.2.push((interval.off, interval.on));
+                    let begun = open.get_mut(&interval.tid).expect(living);
+                    begun.intervals.push(*interval);
+                    begun.off.push((interval.off, interval.on));
                 }
                 Event::Gap(gap) => {
-                    let life = open.get_mut(&gap.tid).expect("a gap of a living thread");
-                    life.2.push((gap.from, gap.to));
-                    life.3 += 1;
+                    let begun = open.get_mut(&gap.tid).expect(living);
+                    begun.off.push((gap.from, gap.to));
+                    begun.gaps += 1;
                 }
                 Event::Exit(exit) => {
-                    let (start, intervals, off, gaps) =
-                        open.remove(&exit.tid).expect("an exit of a living thread");
+                    let begun = open.remove(&exit.tid).expect(living);
+                    let Begun { start, intervals, off, gaps } = begun;
                     let life = Life { start, exit: *exit, off, intervals, gaps };
                     check_tiles(&life);
                     lives.push(life);
                 }
                 Event::Exec(exec) if exec.old_tid.0 != exec.pid.0 => {
-                    let (mut start, intervals, off, gaps) =
-                        open.remove(&exec.old_tid).expect("exec of a living thread");
-                    start.tid = exec.pid.into();
-                    open.insert(start.tid, (start, intervals, off, gaps));
+                    let mut begun = open.remove(&exec.old_tid).expect(living);
+                    begun.start.tid = exec.pid.into();
+                    open.insert(begun.start.tid, begun);
                 }
                 _ => {}
             }

@@ -6,6 +6,7 @@
 //! times the thread got a CPU. A thread that moved in between was not asleep: nothing is said.
 //! Looks are bounded by a budget per second, because each costs tens of microseconds. Whatever
 //! was not looked at stays unknown.
+#![allow(clippy::disallowed_methods)] // the impure edge reads files and clocks
 
 mod sockets;
 
@@ -49,7 +50,8 @@ pub struct Observer {
     /// Looks left, in billionths.
     credit: u64,
     refilled: Nanos,
-    known: FastMap<(Pid, u32, u64), ()>,
+    /// When each was first met.
+    known: FastMap<(Pid, u32, u64), Nanos>,
     sockets: Sockets,
     looks: u64,
     moved: u64,
@@ -219,7 +221,7 @@ impl Observer {
         if self.known.len() >= KNOWN_OBJECTS {
             self.known.clear();
         }
-        let new = self.known.insert((pid, descriptor, call.inode), ()).is_none();
+        let new = self.known.insert((pid, descriptor, call.inode), time).is_none();
         let (kind, inode) = (call.fd, call.inode);
         new.then_some(ObjectInfo { time, pid, descriptor, kind, inode, label })
     }

@@ -1,4 +1,5 @@
 //! Which threads and processes there are, found by looking.
+#![allow(clippy::disallowed_methods)] // the impure edge reads files and clocks
 
 use super::ledger::Ledger;
 use crate::capture::procfs;

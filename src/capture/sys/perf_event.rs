@@ -194,15 +194,21 @@ impl Ring {
         Ok(Self { base, page, size })
     }
 
+    /// The first page, which mmap has aligned to a page.
+    #[allow(clippy::cast_ptr_alignment)]
+    fn control(&self) -> *mut perf_event_mmap_page {
+        self.base.as_ptr().cast()
+    }
+
     fn head(&self) -> &AtomicU64 {
-        let control = self.base.as_ptr().cast::<perf_event_mmap_page>();
+        let control = self.control();
         // SAFETY: the first page is a perf_event_mmap_page for as long as `self` lives, and
         // both sides access this aligned u64 atomically.
         unsafe { AtomicU64::from_ptr(&raw mut (*control).data_head) }
     }
 
     fn tail(&self) -> &AtomicU64 {
-        let control = self.base.as_ptr().cast::<perf_event_mmap_page>();
+        let control = self.control();
         // SAFETY: as in `head`; only we write it.
         unsafe { AtomicU64::from_ptr(&raw mut (*control).data_tail) }
     }
