@@ -1,5 +1,5 @@
 //! Made-up recordings for tests of outputs: threads, waits, stacks, and names of all kinds.
-#![allow(dead_code, missing_docs)] // each test uses a part of it
+#![allow(dead_code, unused_imports, missing_docs)] // each test uses a part of it
 
 mod report;
 
@@ -253,13 +253,27 @@ pub fn contended(millis: u64) -> MemoryTrace {
     let lock = futex(0x55d0_c0de_1000);
     scene.root(4100, b"/usr/bin/bank", &["bank", "--accounts", "2"]);
     let settle = scene.stack(&["main", "std::thread::scope", "bank::worker", "bank::settle"]);
-    let hash = scene.stack(&["main", "std::thread::scope", "bank::worker", "bank::settle", "bank::checksum"]);
-    let kernel =
-        scene.stack(&["main", "std::thread::scope", "bank::worker", "bank::log", "write", "k:vfs_write"]);
+    let hash = scene.stack(&[
+        "main",
+        "std::thread::scope",
+        "bank::worker",
+        "bank::settle",
+        "bank::checksum",
+    ]);
+    let kernel = scene.stack(&[
+        "main",
+        "std::thread::scope",
+        "bank::worker",
+        "bank::log",
+        "write",
+        "k:vfs_write",
+    ]);
     let mutex = "std::sys::sync::mutex::futex::Mutex::lock_contended";
-    let waiting = scene.stack(&["main", "std::thread::scope", "bank::worker", "bank::settle", mutex]);
+    let waiting =
+        scene.stack(&["main", "std::thread::scope", "bank::worker", "bank::settle", mutex]);
     let joining = scene.stack(&["main", "std::thread::scope", "std::thread::scoped::scope"]);
-    let sleeping = scene.stack(&["main", "std::thread::scope", "bank::worker", "std::thread::sleep"]);
+    let sleeping =
+        scene.stack(&["main", "std::thread::scope", "bank::worker", "std::thread::sleep"]);
     scene.run(4100, 400_000, Some(settle));
     let end = Scene::BEGIN + millis * 1_000_000;
     let mut dice = Dice(1);
@@ -270,7 +284,13 @@ pub fn contended(millis: u64) -> MemoryTrace {
             let stack = [settle, hash, hash, kernel][dice.below(4) as usize];
             scene.run(tid, 300_000 + dice.below(900_000), Some(stack));
             match dice.below(8) {
-                0 => scene.wait(tid, 500_000 + dice.below(300_000), 40_000, on(NANOSLEEP, 0, FdKind::None, 0), Some(sleeping)),
+                0 => scene.wait(
+                    tid,
+                    500_000 + dice.below(300_000),
+                    40_000,
+                    on(NANOSLEEP, 0, FdKind::None, 0),
+                    Some(sleeping),
+                ),
                 1 => scene.preempted(tid, 20_000 + dice.below(400_000)),
                 2 => scene.wait(tid, 90_000, 9_000, on(READ, 5, FdKind::File, 77), Some(kernel)),
                 _ => scene.wait(tid, 800_000 + dice.below(1_200_000), 30_000, lock, Some(waiting)),
@@ -291,38 +311,30 @@ pub fn crowd(threads: u32, seconds: u64) -> MemoryTrace {
     let mut dice = Dice(7);
     scene.root(1000, b"/opt/server", &["server", "--workers", "200"]);
     let end = Scene::BEGIN + seconds * 1_000_000_000;
-    let stacks: Vec<StackId> = (0..40)
-        .map(|i| {
-            let handler = format!("server::handle_{}", i % 7);
-            let inner = format!("server::step_{}", i % 5);
-            let leaf = format!("server::leaf_{i}");
-            scene.stack(&["_start", "main", "server::pool::run", &handler, &inner, &leaf])
-        })
-        .collect();
-    let idle = scene.stack(&["_start", "main", "server::pool::run", "server::queue::pop", "pthread_cond_wait"]);
-    for process in 1..4 {
-        scene.process(1000 + process * 1000, 1000, b"/opt/server-worker", &["server-worker"]);
+    let pop = ["_start", "main", "server::pool::run", "server::queue::pop", "pthread_cond_wait"];
+    let idle = scene.stack(&pop);
+    let handler = |i| {
+        let [handler, step, leaf] = [
+            format!("server::handle_{}", i % 7),
+            format!("server::step_{}", i % 5),
+            format!("server::leaf_{i}"),
+        ];
+        scene.stack(&["_start", "main", "server::pool::run", &handler, &step, &leaf])
+    };
+    let stacks: Vec<StackId> = (0..40).map(handler).collect();
+    for pid in [2000, 3000, 4000] {
+        scene.process(pid, 1000, b"/opt/server-worker", &["server-worker"]);
     }
     for i in 0..threads {
         let pid = 1000 * (1 + i % 4);
         let tid = pid + 1 + i;
         scene.thread(tid, pid, format!("pool-{}", i / 4).as_bytes());
         while scene.now(tid) + 400_000_000 < end {
-            let stack = stacks[dice.below(40) as usize];
-            scene.run(tid, 200_000 + dice.below(12_000_000), Some(stack));
-            match dice.below(10) {
-                0..4 => scene.wait(tid, 1_000_000 + dice.below(300_000_000), 200_000, futex(0x9000), Some(idle)),
-                4..6 => scene.wait(tid, dice.below(20_000_000), 90_000, on(READ, 9, FdKind::SocketInet, 5000 + dice.below(9)), Some(stack)),
-                6 => scene.wait(tid, dice.below(40_000_000), 50_000, on(POLL, 0x7000, FdKind::None, 0), Some(stack)),
-                7 => scene.wait(tid, dice.below(9_000_000), 50_000, on(READ, 4, FdKind::File, 31), Some(stack)),
-                8 => scene.preempted(tid, dice.below(4_000_000)),
-                _ => scene.unseen(tid, dice.below(3_000_000)),
-            }
+            scene.serve(tid, &mut dice, &stacks, idle);
         }
         scene.end(tid, pid, None);
     }
-    for process in (1..4).rev() {
-        let pid = 1000 + process * 1000;
+    for pid in [4000, 3000, 2000] {
         let left = end - scene.now(pid);
         scene.wait(pid, left, 1000, on(READ, 0, FdKind::Pipe, 12), Some(idle));
         scene.end(pid, pid, Some(0));
@@ -331,4 +343,28 @@ pub fn crowd(threads: u32, seconds: u64) -> MemoryTrace {
     scene.wait(1000, left, 1000, on(WAIT4, 0, FdKind::None, 0), Some(idle));
     scene.end(1000, 1000, Some(0));
     scene.build(&["server", "--workers", "200"])
+}
+
+impl Scene {
+    /// One request of a made-up server, and what it waits for afterwards.
+    fn serve(&mut self, tid: u32, dice: &mut Dice, stacks: &[StackId], idle: StackId) {
+        let stack = Some(stacks[dice.below(stacks.len() as u64) as usize]);
+        self.run(tid, 200_000 + dice.below(12_000_000), stack);
+        let socket = on(READ, 9, FdKind::SocketInet, 5000 + dice.below(9));
+        let poll = Call { number: POLL, arg0: 0x7000, arg1: 2, ..Call::default() };
+        match dice.below(10) {
+            0..4 => {
+                let queue = Call { arg1: 0x189, ..futex(0x9000) };
+                self.wait(tid, 1_000_000 + dice.below(300_000_000), 200_000, queue, Some(idle));
+            }
+            4..6 => self.wait(tid, dice.below(20_000_000), 90_000, socket, stack),
+            6 => self.wait(tid, dice.below(40_000_000), 50_000, poll, stack),
+            7 => {
+                let file = on(READ, 4, FdKind::File, 31);
+                self.wait(tid, dice.below(9_000_000), 50_000, file, stack);
+            }
+            8 => self.preempted(tid, dice.below(4_000_000)),
+            _ => self.unseen(tid, dice.below(3_000_000)),
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! Flame graphs as trees for the page.
 
-use super::super::paths::Paths;
 use crate::analysis::StackFold;
 use crate::analysis::StackKind;
 use crate::analysis::StackTime;
+use crate::export::colors::frame_color;
+use crate::export::paths::Paths;
 use crate::model::Nanos;
 use crate::model::State;
 use crate::model::Timelines;
@@ -20,6 +21,8 @@ pub(super) struct FlameView {
     title: &'static str,
     about: String,
     names: Vec<String>,
+    /// A colour for each name, as a function's or a state's; empty for none.
+    colors: Vec<String>,
     /// Depth, name, ns; depth first, callees of a frame by time.
     nodes: Vec<u64>,
     /// What was left out, in a sentence; empty if nothing was.
@@ -84,12 +87,7 @@ struct Tree {
 }
 
 impl Tree {
-    fn new(
-        trace: &dyn Trace,
-        timelines: &Timelines,
-        rows: &[StackTime],
-        kind: StackKind,
-    ) -> Self {
+    fn new(trace: &dyn Trace, timelines: &Timelines, rows: &[StackTime], kind: StackKind) -> Self {
         let mut paths = Paths::new(trace.symbols(), timelines);
         let mut nodes = vec![Node::default()];
         for row in rows {
@@ -151,7 +149,12 @@ impl Tree {
             StackKind::OffCpu => "Waiting (off-CPU)",
             StackKind::Wall => "All time (wall)",
         };
-        FlameView { title, about, names, nodes, pruned }
+        let hex = |name: &String| {
+            frame_color(name, kind)
+                .map_or_else(String::new, |(r, g, b)| format!("#{r:02x}{g:02x}{b:02x}"))
+        };
+        let colors = names.iter().map(hex).collect();
+        FlameView { title, about, names, colors, nodes, pruned }
     }
 }
 

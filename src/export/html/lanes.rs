@@ -213,7 +213,8 @@ impl<'r> LaneFold<'r> {
     /// The lanes of the report's longest-lived threads.
     pub fn view(mut self, report: &Report) -> LaneView {
         let mut by_life: Vec<_> = report.threads.iter().collect();
-        by_life.sort_by_key(|thread| (std::cmp::Reverse(thread.end_ns - thread.start_ns), thread.id));
+        by_life
+            .sort_by_key(|thread| (std::cmp::Reverse(thread.end_ns - thread.start_ns), thread.id));
         let shown: BTreeSet<u32> = by_life.iter().take(LANES).map(|thread| thread.id).collect();
         for (id, lane) in (0u32..).zip(&mut self.lanes) {
             if !shown.contains(&id) {
