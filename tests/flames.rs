@@ -128,6 +128,16 @@ fn flame_graphs_repeat_and_colour_states_as_the_viewer_does() {
 }
 
 #[test]
+fn pools_are_one_flame_in_pictures_and_many_lines_in_text() {
+    let trace = scene::crowd(40, 2);
+    let lines = folded(&trace, StackKind::Wall);
+    assert!(lines.iter().any(|(frames, _)| frames[1] == "pool-7"));
+    let svg = svg(&trace, StackKind::Wall);
+    assert!(svg.contains("<title>pool-* (30 threads) ("), "of the three workers");
+    assert!(!svg.contains("<title>pool-7 ("));
+}
+
+#[test]
 fn an_empty_profile_is_an_svg_that_says_why() {
     let mut trace = MemoryTrace::new(Vec::new());
     for (kind, why) in [

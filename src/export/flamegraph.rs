@@ -2,6 +2,8 @@
 
 use super::colors::frame_color;
 use super::folded::fold_lines;
+use super::grouped;
+use super::paths::Paths;
 use crate::analysis::StackFold;
 use crate::analysis::StackKind;
 use crate::analysis::stacks_of;
@@ -29,7 +31,8 @@ pub fn write(trace: &dyn Trace, kind: StackKind, out: &mut dyn Write) -> io::Res
     if rows.is_empty() {
         return write_empty(&title(trace.info(), kind), &why_empty(trace, kind, running), out);
     }
-    let lines: Vec<String> = fold_lines(trace.symbols(), &timelines, &rows, kind)
+    let mut paths = Paths::with_pools(trace.symbols(), &timelines);
+    let lines: Vec<String> = fold_lines(&mut paths, &rows, kind)
         .into_iter()
         .map(|(stack, ns)| format!("{stack} {ns}"))
         .collect();
@@ -101,7 +104,7 @@ fn subtitle(
     match kind {
         StackKind::OnCpu => format!(
             "{} samples stand for {total} of {running} on a CPU; width is time; tier {tier}",
-            fold.samples()
+            grouped(fold.samples())
         ),
         StackKind::OffCpu => format!(
             "{total} of {lifetimes} of thread time; the top frame is the state waited in; tier {tier}"

@@ -342,7 +342,9 @@ pub fn crowd(threads: u32, seconds: u64) -> MemoryTrace {
     let left = end - scene.now(1000) + 2_000_000;
     scene.wait(1000, left, 1000, on(WAIT4, 0, FdKind::None, 0), Some(idle));
     scene.end(1000, 1000, Some(0));
-    scene.build(&["server", "--workers", "200"])
+    let mut trace = scene.build(&["server", "--workers", "200"]);
+    (trace.info.cpus_online, trace.info.cpus_allowed) = (32, 32);
+    trace
 }
 
 impl Scene {

@@ -241,6 +241,7 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
     let wall = timelines.window().1 - timelines.window().0;
     let mut states = States::default();
     timelines.threads().iter().for_each(|thread| states.add(&thread.states));
+    let cpus = trace.info.cpus_allowed;
     let kernel = "6.1.0-test".to_owned();
     Report {
         schema: SCHEMA,
@@ -250,7 +251,7 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
         started: 1_790_000_000_123_456_789,
         wall_ns: wall.0,
         tier: trace.info.tier.name(),
-        host: Host { kernel, cpus_online: 2, cpus_allowed: 2, cpu_quota: None },
+        host: Host { kernel, cpus_online: cpus, cpus_allowed: cpus, cpu_quota: None },
         health: health(waits.intervals, &states),
         cost: cost(),
         budget: Budget {

@@ -4,6 +4,7 @@ use crate::analysis::StackFold;
 use crate::analysis::StackKind;
 use crate::analysis::StackTime;
 use crate::export::colors::frame_color;
+use crate::export::grouped;
 use crate::export::paths::Paths;
 use crate::model::Nanos;
 use crate::model::State;
@@ -61,7 +62,8 @@ fn about(
             "No CPU sample hit: the threads ran for {running} in all, at {hz} samples a second."
         ),
         StackKind::OnCpu => format!(
-            "Where the threads ran: {samples} samples that stand for {total} of {running} on a CPU. The wider, the more time; callers above, callees below."
+            "Where the threads ran: {} samples that stand for {total} of {running} on a CPU. The wider, the more time; callers above, callees below.",
+            grouped(samples)
         ),
         StackKind::OffCpu if rows.is_empty() => "No thread was ever off the CPU.".to_owned(),
         StackKind::OffCpu => format!(
@@ -88,7 +90,7 @@ struct Tree {
 
 impl Tree {
     fn new(trace: &dyn Trace, timelines: &Timelines, rows: &[StackTime], kind: StackKind) -> Self {
-        let mut paths = Paths::new(trace.symbols(), timelines);
+        let mut paths = Paths::with_pools(trace.symbols(), timelines);
         let mut nodes = vec![Node::default()];
         for row in rows {
             let mut at = 0;
@@ -138,7 +140,8 @@ impl Tree {
         }
         let pruned = if left_out > 0 && self.nodes[0].time > 0 {
             format!(
-                "{left_out} frames of less than {} each are not drawn; the time is in their callers. The SVG files have them.",
+                "{} frames of less than {} each are not drawn; the time is in their callers. The SVG files have them.",
+                grouped(left_out as u64),
                 Nanos(least)
             )
         } else {
