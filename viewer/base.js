@@ -38,6 +38,12 @@ function time(ns) {
   return `${fixed(value, digits)} ${unit}`;
 }
 
+/** An instant of the run, to the microsecond where that says something. */
+function instant(ns) {
+  if (ns >= 1e9) return `${(ns / 1e9).toFixed(6)} s`;
+  return ns >= 1e6 ? `${(ns / 1e6).toFixed(3)} ms` : `${(ns / 1e3).toFixed(3)} us`;
+}
+
 /** Every nanosecond, in groups of three. */
 const exact = (ns) => `${String(ns).replace(/\B(?=(\d{3})+$)/g, ',')} ns`;
 
@@ -46,6 +52,7 @@ const count = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ',');
 function percent(part, whole) {
   if (!whole) return '0 %';
   const share = (100 * part) / whole;
+  if (part === 0) return '0 %';
   if (share > 0 && share < 0.05) return '<0.1 %';
   return `${share.toFixed(share < 9.95 ? 1 : 0)} %`;
 }

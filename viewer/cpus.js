@@ -46,7 +46,9 @@ function drawCpus() {
   context.fillStyle = theme('--soft');
   context.textAlign = 'right';
   context.fillText(`${allowed} allowed`, GUTTER - 8, Math.max(top + 5, y(allowed)));
-  context.fillText('0', GUTTER - 8, bottom - 4);
+  if (y(allowed) < bottom - 18) context.fillText('0', GUTTER - 8, bottom - 4);
+  const highest = Math.floor(most);
+  if (y(highest) < y(allowed) - 14) context.fillText(String(highest), GUTTER - 8, Math.max(top + 5, y(highest)));
   context.textAlign = 'center';
   const { list, step } = ticks(width);
   for (const t of list) {
@@ -65,7 +67,7 @@ function cpusTip(event, x) {
   const mean = cpusBetween(Math.max(0, at - half), Math.min(WALL, at + half));
   showTip(event.clientX, event.clientY, [
     el('b', {}, `${mean.toFixed(2)} CPUs in use`),
-    el('div', {}, `of ${REPORT.host.cpus_allowed} allowed, at ${time(Math.round(at))}`)]);
+    el('div', {}, `of ${REPORT.host.cpus_allowed} allowed, at ${instant(at)}`)]);
 }
 
 function startCpus() {

@@ -1,6 +1,6 @@
-// Flame graphs, outermost function at the top. A node is {name, value, depth, start, parent}.
+// Flame graphs, outermost function at the top. A node is {name, color, value, depth, start, parent}.
 
-const FLAMES = DATA.flames; // {kind: {title, about, names, nodes: [depth, name, ns, ...], pruned}}
+const FLAMES = DATA.flames; // {kind: {title, about, names, colors, nodes: [depth, name, ns, ...], pruned}}
 const FRAME = 20; // px
 const graphs = new Map();
 const flame = { kind: null, focus: 0, query: '' };
@@ -8,55 +8,33 @@ const flame = { kind: null, focus: 0, query: '' };
 /** Nodes in preorder with their start (ns from the graph's left edge). */
 function graphOf(kind) {
   if (graphs.has(kind)) return graphs.get(kind);
-  const { names, nodes: flat } = FLAMES[kind];
+  const { names, colors, nodes: flat } = FLAMES[kind];
   const nodes = [];
   const open = []; // the path down to the last node
   for (let i = 0; i < flat.length; i += 3) {
     const [depth, name, value] = [flat[i], names[flat[i + 1]], flat[i + 2]];
+    // The root, processes and threads are no functions: they take the theme's grey.
+    const color = depth < 3 ? '' : colors[flat[i + 1]];
     open.length = depth;
     const parent = depth ? open[depth - 1] : null;
     const start = parent === null ? 0 : nodes[parent].next;
     if (parent !== null) nodes[parent].next = start + value;
     open.push(nodes.length);
-    nodes.push({ name, value, depth, start, parent, next: start });
+    nodes.push({ name, color, value, depth, start, parent, next: start });
   }
   graphs.set(kind, nodes);
   return nodes;
 }
 
-/** A colour that a name always has. */
-function colorOf(node, kind) {
-  const state = node.name.startsWith('[') ? STATE_INDEX.get(node.name.slice(1, -1)) : undefined;
-  if (state !== undefined && kind !== 'on-cpu') return STATES[state].color;
-  if (node.depth < 3 || node.name === '[no stack]') return null; // all, process, thread: the theme's grey
-  let hash = 2166136261;
-  for (const c of node.name) hash = Math.imul(hash ^ c.codePointAt(0), 16777619) >>> 0;
-  const shade = (hash % 1000) / 1000;
-  if (kind !== 'on-cpu') return hsl(212 + 14 * shade, 28, 66 + 12 * shade);
-  return node.name.endsWith('_[k]') ? hsl(6 + 8 * shade, 55, 62 + 8 * shade) : hsl(26 + 26 * shade, 78, 62 + 8 * shade);
-}
-
-/** As `#rrggbb`, so that the ink on it can be chosen. */
-function hsl(h, s, l) {
-  const a = (s / 100) * Math.min(l / 100, 1 - l / 100);
-  const channel = (n) => {
-    const k = (n + h / 30) % 12;
-    const c = l / 100 - a * Math.max(-1, Math.min(k - 3, 9 - k, 1));
-    return Math.round(255 * c).toString(16).padStart(2, '0');
-  };
-  return `#${channel(0)}${channel(8)}${channel(4)}`;
-}
-
-function frameElement(node, index, kind, left, width, whole) {
+function frameElement(node, index, left, width, whole) {
   const label = `${node.name}, ${time(node.value)}, ${percent(node.value, whole)}`;
   const box = el('div', { tabindex: '-1', role: 'treeitem', 'aria-label': label, 'data-ns': node.value, 'data-node': index }, width > 0.02 ? node.name : '');
   box.style.left = `${100 * left}%`;
   box.style.width = `${100 * width}%`;
   box.style.top = `${node.depth * FRAME}px`;
-  const color = colorOf(node, kind);
-  if (color) {
-    box.style.backgroundColor = color;
-    box.style.color = inkOn(color);
+  if (node.color) {
+    box.style.backgroundColor = node.color;
+    box.style.color = inkOn(node.color);
   }
   if (flame.query && node.name.toLowerCase().includes(flame.query)) box.classList.add('hit');
   return box;
@@ -85,7 +63,7 @@ function drawFlame() {
     const width = over ? 1 : node.value / focus.value;
     const outside = !over && (node.depth < focus.depth || left < -1e-9 || left + width > 1 + 1e-9);
     if (outside || width < narrowest) return;
-    const box = frameElement(node, i, kind, left, width, nodes[0].value);
+    const box = frameElement(node, i, left, width, nodes[0].value);
     if (over) box.classList.add('over');
     deepest = Math.max(deepest, node.depth);
     boxes.push(box);

@@ -184,7 +184,7 @@ function describe(thread, lane, index) {
   const i = lane.offsets[index];
   const [from, to] = [lane.bounds[index], lane.bounds[index + 1]];
   const head = el('div', {}, el('b', {}, thread.name || 'thread'), ` ${thread.tid}`);
-  const when = el('div', { class: 'exact' }, `from ${time(from)} to ${time(to)} of the run`);
+  const when = el('div', { class: 'exact' }, `from ${instant(from)} to ${instant(to)} of the run`);
   const lasted = (ns) => el('div', { 'data-ns': ns }, `for ${time(ns)} `, el('span', { class: 'exact' }, `(${exact(ns)})`));
   if (items[i] >= 0) {
     const detail = LANES.details[items[i + 2]];
@@ -210,7 +210,7 @@ function lanesTip(event, x) {
   if (index >= 0) return showTip(event.clientX, event.clientY, describe(row.thread, row.lane, index));
   const life = row.thread.end_ns - row.thread.start_ns;
   return showTip(event.clientX, event.clientY, [el('b', {}, `${row.thread.name} ${row.thread.tid}`),
-    el('div', {}, `lived ${time(life)}, from ${time(row.thread.start_ns)} of the run`), stateBar(row.thread.states, life, false)]);
+    el('div', {}, `lived ${time(life)}, from ${instant(row.thread.start_ns)} of the run`), stateBar(row.thread.states, life, false)]);
 }
 
 function startLanes() {

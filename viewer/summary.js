@@ -28,7 +28,7 @@ function drawHeader() {
   if (unknown > 0) facts.append(fact(percent(unknown, REPORT.budget.thread_ns), 'of thread time: reason not seen'));
   if (REPORT.health.lost_records > 0) facts.append(fact(count(REPORT.health.lost_records), 'records lost'));
   for (const section of document.querySelectorAll('main > section:not([hidden])')) {
-    $('#nav').append(el('a', { href: `#${section.id}` }, $('h2', section).textContent));
+    $('#nav').append(el('a', { href: `#${section.id}` }, section.dataset.short));
   }
 }
 

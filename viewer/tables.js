@@ -113,7 +113,8 @@ function drawObjects() {
     body.append(el('p', { class: 'muted' }, 'No wait had an object that was seen.'));
     return;
   }
-  const site = (object) => object.sites[0]?.stack.at(-1)?.name ?? '';
+  // The innermost function alone is a library's; its callers say whose wait it is.
+  const site = (object) => (object.sites[0]?.stack ?? []).slice(-3).map((frame) => frame.name).join(' › ');
   const columns = [
     { title: 'State', of: (o) => o.state, cell: (o) => el('td', {}, dot(STATE_INDEX.get(o.state) ?? UNKNOWN), o.state) },
     { title: 'Kind', of: (o) => o.kind, cell: (o) => el('td', {}, o.kind) },

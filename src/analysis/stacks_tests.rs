@@ -1,6 +1,7 @@
 //! Tests of [`super`]: totals are the timelines', stacks only share them out.
 
 use super::*;
+use crate::model::Books;
 use crate::model::Exec;
 use crate::model::Exit;
 use crate::model::ExitKind;
@@ -17,6 +18,7 @@ use proptest::prelude::*;
 
 const FUTEX: u16 = 202;
 
+#[allow(clippy::unnecessary_wraps)] // as events have it
 fn futex(word: u64) -> Option<Call> {
     Some(Call { number: FUTEX, arg0: word, arg1: 0x80, arg2: 2, fd: FdKind::None, inode: 0 })
 }
@@ -50,7 +52,7 @@ fn exit(tid: u32, time: u64) -> Event {
         tid: Tid(tid),
         pid: Pid(tid),
         how,
-        books: Default::default(),
+        books: Books::default(),
     })
 }
 

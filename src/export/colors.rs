@@ -1,5 +1,7 @@
-//! One colour per state, the same in every picture.
+//! One colour per state and per function, the same in every picture.
 
+use super::paths::NO_STACK;
+use crate::analysis::StackKind;
 use crate::model::State;
 
 /// The colour of a state, as red, green, blue.
@@ -29,9 +31,55 @@ pub const fn state_color(state: State) -> (u8, u8, u8) {
     }
 }
 
+/// The colour of a frame in a flame graph; `None` for what is no function (no stack).
+///
+/// Functions go by their name, so that the same one looks the same everywhere: warm on the
+/// CPU, redder in the kernel, and a quiet blue grey off it, where the states have the colours.
+pub(super) fn frame_color(name: &str, kind: StackKind) -> Option<(u8, u8, u8)> {
+    if name == NO_STACK {
+        return None;
+    }
+    let state = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Some(state) = state.and_then(State::from_name).filter(|_| kind != StackKind::OnCpu) {
+        return Some(state_color(state));
+    }
+    let hash = name
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let shade = f64::from(hash % 1000) / 1000.0;
+    Some(match kind {
+        StackKind::OnCpu if name.ends_with("_[k]") => {
+            hsl(6.0 + 8.0 * shade, 0.55, 0.62 + 0.08 * shade)
+        }
+        StackKind::OnCpu => hsl(26.0 + 26.0 * shade, 0.78, 0.62 + 0.08 * shade),
+        _ => hsl(212.0 + 14.0 * shade, 0.28, 0.66 + 0.12 * shade),
+    })
+}
+
+/// Hue in degrees, saturation and lightness in `0.0..=1.0`.
+fn hsl(hue: f64, saturation: f64, lightness: f64) -> (u8, u8, u8) {
+    let reach = saturation * lightness.min(1.0 - lightness);
+    let channel = |n: f64| {
+        let k = (n + hue / 30.0) % 12.0;
+        let value = lightness - reach * (k - 3.0).min(9.0 - k).clamp(-1.0, 1.0);
+        (255.0 * value).round() as u8
+    };
+    (channel(0.0), channel(8.0), channel(4.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn functions_keep_their_colour_and_states_keep_theirs() {
+        assert_eq!(hsl(0.0, 1.0, 0.5), (255, 0, 0));
+        assert_eq!(hsl(240.0, 1.0, 0.5), (0, 0, 255));
+        assert_eq!(frame_color("[lock]", StackKind::Wall), Some(state_color(State::Lock)));
+        assert_ne!(frame_color("[lock]", StackKind::OnCpu), Some(state_color(State::Lock)));
+        assert_eq!(frame_color(NO_STACK, StackKind::Wall), None);
+        assert_ne!(frame_color("a", StackKind::OnCpu), frame_color("b", StackKind::OnCpu));
+    }
 
     /// Brightness as a screen shows it, linear, 0.0..=1.0.
     fn linear(channel: u8) -> f64 {

@@ -1,7 +1,9 @@
 //! Flame graphs as SVG.
 
-use super::colors::state_color;
+use super::colors::frame_color;
 use super::folded::fold_lines;
+use super::grouped;
+use super::paths::Paths;
 use crate::analysis::StackFold;
 use crate::analysis::StackKind;
 use crate::analysis::stacks_of;
@@ -29,19 +31,17 @@ pub fn write(trace: &dyn Trace, kind: StackKind, out: &mut dyn Write) -> io::Res
     if rows.is_empty() {
         return write_empty(&title(trace.info(), kind), &why_empty(trace, kind, running), out);
     }
-    let lines: Vec<String> = fold_lines(trace.symbols(), &timelines, &rows, kind)
+    let mut paths = Paths::with_pools(trace.symbols(), &timelines);
+    let lines: Vec<String> = fold_lines(&mut paths, &rows, kind)
         .into_iter()
         .map(|(stack, ns)| format!("{stack} {ns}"))
         .collect();
-    let mut palette = palette();
+    let mut palette = palette(&lines, kind);
     let mut options = Options::default();
     options.title = title(trace.info(), kind);
     options.subtitle = Some(subtitle(trace.info(), kind, &fold, total, running, lifetimes));
     "ns".clone_into(&mut options.count_name);
-    options.colors = Palette::Basic(match kind {
-        StackKind::OnCpu => BasicPalette::Hot,
-        StackKind::OffCpu | StackKind::Wall => BasicPalette::Blue,
-    });
+    options.colors = Palette::Basic(BasicPalette::Hot);
     options.bgcolors = Some(BackgroundColor::Flat(Color { r: 0xff, g: 0xff, b: 0xff }));
     options.deterministic = true;
     options.text_truncate_direction = TextTruncateDirection::Right;
@@ -51,14 +51,31 @@ pub fn write(trace: &dyn Trace, kind: StackKind, out: &mut dyn Write) -> io::Res
     write_with_units(&svg, out)
 }
 
-/// States and what stands for a missing stack have fixed colours; functions go by their name.
-fn palette() -> PaletteMap {
+/// What inferno calls the frame below all others.
+const ROOT: &str = "";
+/// Not functions: the root, processes, threads, and the place of stacks that were not taken.
+const PLAIN: Color = Color { r: 0xd3, g: 0xd7, b: 0xdd };
+
+/// A colour for every frame, as the viewer has it.
+fn palette(lines: &[String], kind: StackKind) -> PaletteMap {
     let mut map = PaletteMap::default();
-    for state in State::ALL {
-        let (r, g, b) = state_color(state);
-        map.insert(format!("[{state}]"), Color { r, g, b });
+    for line in lines {
+        let stack = line.rsplit_once(' ').map_or(line.as_str(), |(stack, _)| stack);
+        for name in stack.split(';').skip(2) {
+            if map.get(name).is_none() {
+                let color = frame_color(name, kind).map_or(PLAIN, |(r, g, b)| Color { r, g, b });
+                map.insert(name, color);
+            }
+        }
     }
-    map.insert(super::paths::NO_STACK, Color { r: 0xd0, g: 0xd0, b: 0xd0 });
+    for line in lines {
+        for name in line.split(';').take(2).chain([ROOT]) {
+            // A function of the same name has its colour already.
+            if map.get(name).is_none() {
+                map.insert(name, PLAIN);
+            }
+        }
+    }
     map
 }
 
@@ -87,7 +104,7 @@ fn subtitle(
     match kind {
         StackKind::OnCpu => format!(
             "{} samples stand for {total} of {running} on a CPU; width is time; tier {tier}",
-            fold.samples()
+            grouped(fold.samples())
         ),
         StackKind::OffCpu => format!(
             "{total} of {lifetimes} of thread time; the top frame is the state waited in; tier {tier}"

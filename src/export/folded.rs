@@ -4,8 +4,6 @@ use super::paths::Paths;
 use crate::analysis::StackKind;
 use crate::analysis::StackTime;
 use crate::analysis::stacks_of;
-use crate::model::Symbols;
-use crate::model::Timelines;
 use crate::model::Trace;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,7 +18,8 @@ use std::io::Write;
 /// name is written `\x3b`.
 pub fn write(trace: &dyn Trace, kind: StackKind, out: &mut dyn Write) -> io::Result<()> {
     let (fold, timelines) = stacks_of(trace);
-    for (stack, ns) in fold_lines(trace.symbols(), &timelines, &fold.rows(kind), kind) {
+    let mut paths = Paths::new(trace.symbols(), &timelines);
+    for (stack, ns) in fold_lines(&mut paths, &fold.rows(kind), kind) {
         writeln!(out, "{stack} {ns}")?;
     }
     Ok(())
@@ -28,12 +27,10 @@ pub fn write(trace: &dyn Trace, kind: StackKind, out: &mut dyn Write) -> io::Res
 
 /// The lines without their values, and the values, ns.
 pub(super) fn fold_lines(
-    symbols: &Symbols,
-    timelines: &Timelines,
+    paths: &mut Paths,
     rows: &[StackTime],
     kind: StackKind,
 ) -> BTreeMap<String, u64> {
-    let mut paths = Paths::new(symbols, timelines);
     let mut escaped: Vec<String> = Vec::new();
     let mut lines: BTreeMap<String, u64> = BTreeMap::new();
     for row in rows {

@@ -7,13 +7,20 @@ use crate::model::StackId;
 use crate::model::Symbols;
 use crate::model::Text;
 use crate::model::Timelines;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// What stands for a stack that was not taken.
 pub(super) const NO_STACK: &str = "[no stack]";
 
+/// Threads of a process that differ in the numbers of their names only and are more than
+/// this many count as a pool: as one flame they can be read, as slivers they cannot.
+const POOL: usize = 6;
+
 /// Interned names and the paths made of them.
 pub(super) struct Paths<'a> {
+    pools: BTreeMap<(String, String), String>,
     symbols: &'a Symbols,
     timelines: &'a Timelines,
     names: Vec<String>,
@@ -24,11 +31,32 @@ pub(super) struct Paths<'a> {
 impl<'a> Paths<'a> {
     pub fn new(symbols: &'a Symbols, timelines: &'a Timelines) -> Self {
         Self {
+            pools: BTreeMap::new(),
             symbols,
             timelines,
             names: Vec::new(),
             ids: FastMap::default(),
             stacks: FastMap::default(),
+        }
+    }
+
+    /// The same, with the threads of a pool under one name: `worker-* (16 threads)`.
+    pub fn with_pools(symbols: &'a Symbols, timelines: &'a Timelines) -> Self {
+        let mut found: BTreeMap<(String, String), (usize, BTreeSet<&Text>)> = BTreeMap::new();
+        for thread in timelines.threads() {
+            let process = &timelines.processes()[thread.process.0 as usize].name;
+            let key = (process.to_string(), without_numbers(&thread.name));
+            let (threads, names) = found.entry(key).or_default();
+            *threads += 1;
+            names.insert(&thread.name);
+        }
+        let pool = |(key, (threads, names)): ((String, String), (usize, BTreeSet<&Text>))| {
+            let shown = format!("{} ({threads} threads)", key.1);
+            (names.len() > POOL).then_some((key, shown))
+        };
+        Self {
+            pools: found.into_iter().filter_map(pool).collect(),
+            ..Self::new(symbols, timelines)
         }
     }
 
@@ -43,7 +71,7 @@ impl<'a> Paths<'a> {
         let mut path = match timelines.threads().get(row.thread.0 as usize) {
             Some(thread) => {
                 let process = &timelines.processes()[thread.process.0 as usize];
-                vec![self.name_of(&process.name), self.name_of(&thread.name)]
+                vec![self.name_of(&process.name), self.thread_of(&process.name, &thread.name)]
             }
             None => Vec::new(),
         };
@@ -55,6 +83,16 @@ impl<'a> Paths<'a> {
             path.push(self.intern(&format!("[{}]", row.state)));
         }
         path
+    }
+
+    fn thread_of(&mut self, process: &Text, name: &Text) -> u32 {
+        if !self.pools.is_empty()
+            && let Some(pool) = self.pools.get(&(process.to_string(), without_numbers(name)))
+        {
+            let pool = pool.clone();
+            return self.intern(&pool);
+        }
+        self.name_of(name)
     }
 
     fn name_of(&mut self, name: &Text) -> u32 {
@@ -101,4 +139,17 @@ impl<'a> Paths<'a> {
         self.names.push(name.to_owned());
         id
     }
+}
+
+/// A name with each number in it as `*`.
+fn without_numbers(name: &Text) -> String {
+    let mut pattern = String::new();
+    for c in name.to_string().chars() {
+        match c {
+            '0'..='9' if pattern.ends_with('*') => {}
+            '0'..='9' => pattern.push('*'),
+            c => pattern.push(c),
+        }
+    }
+    pattern
 }

@@ -1,5 +1,5 @@
 //! Made-up recordings for tests of outputs: threads, waits, stacks, and names of all kinds.
-#![allow(dead_code, missing_docs)] // each test uses a part of it
+#![allow(dead_code, unused_imports, missing_docs)] // each test uses a part of it
 
 mod report;
 
@@ -328,6 +328,19 @@ pub fn crowd(threads: u32, seconds: u64) -> MemoryTrace {
     ]);
     for process in 1..4 {
         scene.process(1000 + process * 1000, 1000, b"/opt/server-worker", &["server-worker"]);
+    let pop = ["_start", "main", "server::pool::run", "server::queue::pop", "pthread_cond_wait"];
+    let idle = scene.stack(&pop);
+    let handler = |i| {
+        let [handler, step, leaf] = [
+            format!("server::handle_{}", i % 7),
+            format!("server::step_{}", i % 5),
+            format!("server::leaf_{i}"),
+        ];
+        scene.stack(&["_start", "main", "server::pool::run", &handler, &step, &leaf])
+    };
+    let stacks: Vec<StackId> = (0..40).map(handler).collect();
+    for pid in [2000, 3000, 4000] {
+        scene.process(pid, 1000, b"/opt/server-worker", &["server-worker"]);
     }
     for i in 0..threads {
         let pid = 1000 * (1 + i % 4);
@@ -368,11 +381,11 @@ pub fn crowd(threads: u32, seconds: u64) -> MemoryTrace {
                 8 => scene.preempted(tid, dice.below(4_000_000)),
                 _ => scene.unseen(tid, dice.below(3_000_000)),
             }
+            scene.serve(tid, &mut dice, &stacks, idle);
         }
         scene.end(tid, pid, None);
     }
-    for process in (1..4).rev() {
-        let pid = 1000 + process * 1000;
+    for pid in [4000, 3000, 2000] {
         let left = end - scene.now(pid);
         scene.wait(pid, left, 1000, on(READ, 0, FdKind::Pipe, 12), Some(idle));
         scene.end(pid, pid, Some(0));
@@ -380,5 +393,31 @@ pub fn crowd(threads: u32, seconds: u64) -> MemoryTrace {
     let left = end - scene.now(1000) + 2_000_000;
     scene.wait(1000, left, 1000, on(WAIT4, 0, FdKind::None, 0), Some(idle));
     scene.end(1000, 1000, Some(0));
-    scene.build(&["server", "--workers", "200"])
+    let mut trace = scene.build(&["server", "--workers", "200"]);
+    (trace.info.cpus_online, trace.info.cpus_allowed) = (32, 32);
+    trace
+}
+
+impl Scene {
+    /// One request of a made-up server, and what it waits for afterwards.
+    fn serve(&mut self, tid: u32, dice: &mut Dice, stacks: &[StackId], idle: StackId) {
+        let stack = Some(stacks[dice.below(stacks.len() as u64) as usize]);
+        self.run(tid, 200_000 + dice.below(12_000_000), stack);
+        let socket = on(READ, 9, FdKind::SocketInet, 5000 + dice.below(9));
+        let poll = Call { number: POLL, arg0: 0x7000, arg1: 2, ..Call::default() };
+        match dice.below(10) {
+            0..4 => {
+                let queue = Call { arg1: 0x189, ..futex(0x9000) };
+                self.wait(tid, 1_000_000 + dice.below(300_000_000), 200_000, queue, Some(idle));
+            }
+            4..6 => self.wait(tid, dice.below(20_000_000), 90_000, socket, stack),
+            6 => self.wait(tid, dice.below(40_000_000), 50_000, poll, stack),
+            7 => {
+                let file = on(READ, 4, FdKind::File, 31);
+                self.wait(tid, dice.below(9_000_000), 50_000, file, stack);
+            }
+            8 => self.preempted(tid, dice.below(4_000_000)),
+            _ => self.unseen(tid, dice.below(3_000_000)),
+        }
+    }
 }

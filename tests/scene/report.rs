@@ -1,6 +1,7 @@
 //! A report of a made-up recording, filled by hand: only what the page draws.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use timesink::analysis::*;
 use timesink::model::*;
 
@@ -10,7 +11,7 @@ struct Found {
     waits: u64,
     time: u64,
     longest: u64,
-    threads: std::collections::BTreeSet<u32>,
+    threads: BTreeSet<u32>,
     sites: BTreeMap<StackId, (u64, u64)>,
 }
 
@@ -43,7 +44,7 @@ impl Visitor for Collect {
             waits: 0,
             time: 0,
             longest: 0,
-            threads: Default::default(),
+            threads: BTreeSet::new(),
             sites: BTreeMap::new(),
         });
         found.waits += 1;
@@ -153,7 +154,7 @@ fn functions(waits: &Waits, symbols: &Symbols) -> Vec<FunctionRow> {
     let mut by_name: BTreeMap<FrameRow, (u64, u64)> = BTreeMap::new();
     for (&stack, &time) in &waits.functions {
         let stack = frames(symbols, stack);
-        let distinct: std::collections::BTreeSet<&FrameRow> = stack.iter().collect();
+        let distinct: BTreeSet<&FrameRow> = stack.iter().collect();
         for frame in distinct {
             by_name.entry(frame.clone()).or_default().1 += time;
         }
@@ -167,39 +168,33 @@ fn functions(waits: &Waits, symbols: &Symbols) -> Vec<FunctionRow> {
     rows
 }
 
-pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
-    let mut collect = Collect { waits: Waits::default(), pids: Vec::new() };
-    let timelines = walk(trace, &mut collect);
-    let waits = collect.waits;
+fn thread_rows(timelines: &Timelines) -> Vec<ThreadRow> {
     let (start, end) = timelines.window();
-    let since = |time: Nanos| (time - start).0;
-    let mut budget = States::default();
-    let mut threads = Vec::new();
-    for thread in timelines.threads() {
-        budget.add(&thread.states);
-        threads.push(ThreadRow {
-            id: thread.id.0,
-            tid: thread.tid.0,
-            pid: timelines.processes()[thread.process.0 as usize].pid.0,
-            process: thread.process.0,
-            name: Shown::from(&thread.name),
-            role: None,
-            start_ns: since(thread.start),
-            end_ns: since(thread.end.unwrap_or(end)),
-            alive: thread.alive,
-            states: StateTimes(thread.states),
-            detail: Vec::new(),
-            switches: Switches { voluntary: thread.voluntary, involuntary: thread.involuntary },
-            migrations: thread.migrations,
-        });
-    }
-    let processes = timelines.processes().iter().map(|process| {
+    let row = |thread: &Thread| ThreadRow {
+        id: thread.id.0,
+        tid: thread.tid.0,
+        pid: timelines.processes()[thread.process.0 as usize].pid.0,
+        process: thread.process.0,
+        name: Shown::from(&thread.name),
+        role: None,
+        start_ns: (thread.start - start).0,
+        end_ns: (thread.end.unwrap_or(end) - start).0,
+        alive: thread.alive,
+        states: StateTimes(thread.states),
+        detail: Vec::new(),
+        switches: Switches { voluntary: thread.voluntary, involuntary: thread.involuntary },
+        migrations: thread.migrations,
+    };
+    timelines.threads().iter().map(row).collect()
+}
+
+fn process_rows(timelines: &Timelines) -> Vec<ProcessRow> {
+    let (start, end) = timelines.window();
+    let row = |process: &Process| {
         let mut states = States::default();
-        timelines
-            .threads()
-            .iter()
-            .filter(|t| t.process == process.id)
-            .for_each(|t| states.add(&t.states));
+        for thread in timelines.threads().iter().filter(|t| t.process == process.id) {
+            states.add(&thread.states);
+        }
         ProcessRow {
             id: process.id.0,
             pid: process.pid.0,
@@ -208,23 +203,55 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
             name: Shown::from(&process.name),
             argv: process.argv.iter().map(Shown::from).collect(),
             execs: Vec::new(),
-            start_ns: since(process.start),
-            end_ns: since(process.end.unwrap_or(end)),
+            start_ns: (process.start - start).0,
+            end_ns: (process.end.unwrap_or(end) - start).0,
             alive: process.alive,
             exit: process.status.map(ExitStatus::from_status),
             states: StateTimes(states),
             model: ConcurrencyModel::default(),
         }
-    });
-    let wall = since(end);
+    };
+    timelines.processes().iter().map(row).collect()
+}
+
+fn health(records: u64, budget: &States) -> Health {
+    Health {
+        records,
+        unknown_ns: budget[State::Unknown].0,
+        unknown_share: budget[State::Unknown].share_of(budget.total()),
+        warnings: vec!["no critical path: this version does not make one <b>yet</b>".to_owned()],
+        ..Health::default()
+    }
+}
+
+fn cost() -> Cost {
+    Cost {
+        collector_cpu_ns: 12_345_678,
+        collector_memory_bytes: 23_000_000,
+        target_overhead_estimate_ns: Some(1_125_000),
+        method: "made up".to_owned(),
+        trace_bytes: Some(1_234_567),
+    }
+}
+
+pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
+    let mut collect = Collect { waits: Waits::default(), pids: Vec::new() };
+    let timelines = walk(trace, &mut collect);
+    let waits = collect.waits;
+    let wall = timelines.window().1 - timelines.window().0;
+    let mut states = States::default();
+    timelines.threads().iter().for_each(|thread| states.add(&thread.states));
+    let cpus = trace.info.cpus_allowed;
+    let kernel = "6.1.0-test".to_owned();
     Report {
         schema: SCHEMA,
         version: trace.info.version.clone(),
         command: trace.info.command.iter().map(Shown::from).collect(),
         exit: timelines.processes()[0].status.map(ExitStatus::from_status),
         started: 1_790_000_000_123_456_789,
-        wall_ns: wall,
+        wall_ns: wall.0,
         tier: trace.info.tier.name(),
+<<<<<<< HEAD
         host: Host {
             kernel: "6.1.0-test".to_owned(),
             cpus_online: 2,
@@ -247,16 +274,21 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
             method: "made up".to_owned(),
             trace_bytes: Some(1_234_567),
         },
+=======
+        host: Host { kernel, cpus_online: cpus, cpus_allowed: cpus, cpu_quota: None },
+        health: health(waits.intervals, &states),
+        cost: cost(),
+>>>>>>> 285835a81a272f1efed7faf56734029a8c26d3dd
         budget: Budget {
-            thread_ns: budget.total().0,
-            states: StateTimes(budget),
+            thread_ns: states.total().0,
+            states: StateTimes(states),
             detail: Vec::new(),
         },
-        processes: processes.collect(),
-        threads,
+        processes: process_rows(&timelines),
+        threads: thread_rows(&timelines),
         objects: objects(&waits, &trace.symbols),
         utilisation: Utilisation {
-            mean_cpus: budget[State::Running].share_of(end - start),
+            mean_cpus: states[State::Running].share_of(wall),
             histogram: Vec::new(),
         },
         functions: functions(&waits, &trace.symbols),

@@ -18,6 +18,7 @@ pub(super) struct Bins {
 
 /// The bins as the page takes them.
 #[derive(Serialize)]
+#[allow(clippy::struct_field_names)] // the unit belongs to the name, as everywhere in the data
 pub(super) struct CpuView {
     /// Begin of the first bin, ns of the run.
     start_ns: i64,

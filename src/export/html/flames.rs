@@ -1,9 +1,11 @@
 //! Flame graphs as trees for the page.
 
-use super::super::paths::Paths;
 use crate::analysis::StackFold;
 use crate::analysis::StackKind;
 use crate::analysis::StackTime;
+use crate::export::colors::frame_color;
+use crate::export::grouped;
+use crate::export::paths::Paths;
 use crate::model::Nanos;
 use crate::model::State;
 use crate::model::Timelines;
@@ -20,6 +22,8 @@ pub(super) struct FlameView {
     title: &'static str,
     about: String,
     names: Vec<String>,
+    /// A colour for each name, as a function's or a state's; empty for none.
+    colors: Vec<String>,
     /// Depth, name, ns; depth first, callees of a frame by time.
     nodes: Vec<u64>,
     /// What was left out, in a sentence; empty if nothing was.
@@ -58,7 +62,8 @@ fn about(
             "No CPU sample hit: the threads ran for {running} in all, at {hz} samples a second."
         ),
         StackKind::OnCpu => format!(
-            "Where the threads ran: {samples} samples that stand for {total} of {running} on a CPU. The wider, the more time; callers above, callees below."
+            "Where the threads ran: {} samples that stand for {total} of {running} on a CPU. The wider, the more time; callers above, callees below.",
+            grouped(samples)
         ),
         StackKind::OffCpu if rows.is_empty() => "No thread was ever off the CPU.".to_owned(),
         StackKind::OffCpu => format!(
@@ -85,7 +90,11 @@ struct Tree {
 
 impl Tree {
     fn new(trace: &dyn Trace, timelines: &Timelines, rows: &[StackTime], kind: StackKind) -> Self {
+<<<<<<< HEAD
         let mut paths = Paths::new(trace.symbols(), timelines);
+=======
+        let mut paths = Paths::with_pools(trace.symbols(), timelines);
+>>>>>>> 285835a81a272f1efed7faf56734029a8c26d3dd
         let mut nodes = vec![Node::default()];
         for row in rows {
             let mut at = 0;
@@ -135,7 +144,8 @@ impl Tree {
         }
         let pruned = if left_out > 0 && self.nodes[0].time > 0 {
             format!(
-                "{left_out} frames of less than {} each are not drawn; the time is in their callers. The SVG files have them.",
+                "{} frames of less than {} each are not drawn; the time is in their callers. The SVG files have them.",
+                grouped(left_out as u64),
                 Nanos(least)
             )
         } else {
@@ -146,7 +156,12 @@ impl Tree {
             StackKind::OffCpu => "Waiting (off-CPU)",
             StackKind::Wall => "All time (wall)",
         };
-        FlameView { title, about, names, nodes, pruned }
+        let hex = |name: &String| {
+            frame_color(name, kind)
+                .map_or_else(String::new, |(r, g, b)| format!("#{r:02x}{g:02x}{b:02x}"))
+        };
+        let colors = names.iter().map(hex).collect();
+        FlameView { title, about, names, colors, nodes, pruned }
     }
 }
 

@@ -243,3 +243,60 @@ impl<'r> LaneFold<'r> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(state: State, time: u64) -> Item {
+        Item::One(state, time, 7)
+    }
+
+    fn total(lane: &Lane) -> u64 {
+        lane.0.iter().map(Item::length).sum()
+    }
+
+    #[test]
+    fn long_stretches_stay_and_short_ones_join() {
+        let mut lane = Lane::default();
+        for (state, time) in [
+            (State::Running, 3),
+            (State::Lock, 4),
+            (State::Running, 5),
+            (State::Sleep, 500),
+            (State::Disk, 2),
+        ] {
+            lane.push(one(state, time), 100);
+        }
+        let sleep = State::Sleep as i64;
+        let (running, lock, disk) = (State::Running as i64, State::Lock as i64, State::Disk as i64);
+        assert_eq!(lane.encode(), [-2, running, 8, lock, 4, sleep, 500, 7, disk, 2, 7]);
+        lane.coarsen(1000);
+        assert_eq!(lane.encode(), [-4, running, 8, lock, 4, sleep, 500, disk, 2]);
+    }
+
+    #[test]
+    fn a_lane_has_at_most_two_items_per_length_and_loses_no_time() {
+        let mut lane = Lane::default();
+        let mut sum = 0;
+        for i in 0..10_000u64 {
+            let time = 1 + i * i % 997;
+            sum += time;
+            lane.push(one(State::ALL[(i % 16) as usize], time), 0);
+        }
+        assert_eq!(lane.0.len(), 10_000);
+        for shortest in [64, 1024, 16_384, 1 << 30] {
+            lane.coarsen(shortest);
+            assert_eq!(total(&lane), sum);
+            assert!(lane.0.len() as u64 <= 2 * sum / shortest + 2, "{} items", lane.0.len());
+        }
+    }
+
+    #[test]
+    fn joined_stretches_of_one_state_are_one() {
+        let mut lane = Lane::default();
+        lane.push(one(State::Running, 3), 100);
+        lane.push(one(State::Running, 4), 100);
+        assert_eq!(lane.encode(), [State::Running as i64, 7, -1]);
+    }
+}
