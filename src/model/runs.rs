@@ -216,6 +216,8 @@ impl Runs {
         done: Done,
     ) {
         if let Some(mut run) = self.threads[index].run.take() {
+            // Where it left is where it was; what its return said may be older than a loss.
+            run.cpu = interval.map(|interval| interval.cpu_off).or(run.cpu);
             run.left = interval.map(|interval| interval.left);
             run.taker = interval.and_then(|interval| interval.taker);
             run.then = then;
