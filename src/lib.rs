@@ -6,4 +6,6 @@ pub mod capture;
 pub mod cli;
 pub mod export;
 pub mod model;
+pub mod session;
 pub mod symbols;
+pub mod trace;

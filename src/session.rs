@@ -7,6 +7,7 @@ mod record;
 mod source;
 mod terminal;
 
+use crate::analysis::StackKind;
 use crate::analysis::analyse;
 use crate::capture::doctor;
 use crate::cli::Cli;
@@ -88,20 +89,17 @@ fn flamegraph(args: &Flamegraph) -> Result<u8> {
 fn convert(args: &Export) -> Result<u8> {
     let (trace, bytes) = open(&args.trace)?;
     to_output(args.output.as_deref(), &mut |out| match args.to {
-        ExportFormat::Perfetto => {
-            let report = analyse(&trace, Some(bytes));
-            outputs::perfetto(&trace, &report, out)
-        }
-        ExportFormat::Chrome => outputs::chrome(&trace, out),
+        ExportFormat::Perfetto => outputs::perfetto(&trace, &analyse(&trace, Some(bytes)), out),
+        ExportFormat::Chrome => outputs::chrome(&trace, &analyse(&trace, Some(bytes)), out),
         ExportFormat::Folded => export::folded::write(&trace, stacks_of(args.of), out),
     })
 }
 
-fn stacks_of(of: Of) -> export::folded::Stacks {
+fn stacks_of(of: Of) -> StackKind {
     match of {
-        Of::OnCpu => export::folded::Stacks::OnCpu,
-        Of::OffCpu => export::folded::Stacks::OffCpu,
-        Of::Wall => export::folded::Stacks::Wall,
+        Of::OnCpu => StackKind::OnCpu,
+        Of::OffCpu => StackKind::OffCpu,
+        Of::Wall => StackKind::Wall,
     }
 }
 

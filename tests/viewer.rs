@@ -238,27 +238,6 @@ fn the_same_trace_gives_the_same_bytes() {
 #[test]
 fn pages_to_look_at() {
     let Some(directory) = std::env::var_os("TIMESINK_PAGES").map(PathBuf::from) else { return };
-<<<<<<< HEAD
-    write_page(
-        &scene::hostile(),
-        "</script><script>alert(0)</script> & more",
-        &directory.join("hostile.html"),
-    );
-    write_page(
-        &scene::contended(200),
-        "3 threads, 0.6 of 2 CPUs used: 61 % of the workers' time they waited for one lock, taken in bank::settle",
-        &directory.join("contended.html"),
-    );
-    let crowd = scene::crowd(200, 60);
-    write_page(
-        &crowd,
-        "204 threads, 5.4 of 2 CPUs used: pools mostly wait for work",
-        &directory.join("crowd.html"),
-    );
-    for kind in timesink::analysis::StackKind::ALL {
-        for (name, trace) in [("hostile", &scene::hostile()), ("contended", &scene::contended(200))]
-        {
-=======
     let (contended, crowd) = (scene::contended(200), scene::crowd(200, 60));
     let waits = "3 threads, 0.8 of 2 CPUs used: 54 % of the workers' time they waited for one lock, taken in bank::settle";
     for (name, trace, headline) in [
@@ -269,7 +248,6 @@ fn pages_to_look_at() {
         std::fs::write(directory.join(format!("{name}.html")), page_of(trace, headline).1)
             .expect("writable");
         for kind in StackKind::ALL {
->>>>>>> 285835a81a272f1efed7faf56734029a8c26d3dd
             let mut svg = Vec::new();
             timesink::export::flamegraph::write(trace, kind, &mut svg).expect("a Vec takes all");
             std::fs::write(directory.join(format!("{name}-{}.svg", kind.name())), svg)

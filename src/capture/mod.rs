@@ -6,6 +6,7 @@ pub mod kernel;
 pub mod naming;
 pub mod observer;
 pub mod perf;
+pub mod probe_ring;
 pub mod proc;
 mod procfs;
 pub mod sys;

@@ -3,12 +3,15 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod chrome;
 mod colors;
-mod paths;
+mod common;
 pub mod flamegraph;
 pub mod folded;
 pub mod html;
 pub mod json;
+mod paths;
+pub mod perfetto;
 pub mod text;
 
 pub use colors::state_color;
@@ -35,11 +38,3 @@ mod tests {
         }
     }
 }
-//! From a trace or a report to a format. Pure: every exporter writes into a `dyn Write`,
-//! knows no files, clocks or terminals, and gives the same bytes for the same trace.
-#![forbid(unsafe_code)]
-#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
-
-mod common;
-pub mod chrome;
-pub mod perfetto;

@@ -1,9 +1,9 @@
 //! Everything that is made from a finished trace file.
 
 use crate::analysis::Report;
+use crate::analysis::StackKind;
 use crate::analysis::analyse;
 use crate::export;
-use crate::export::folded::Stacks;
 use crate::model::Trace;
 use crate::session::output_dir::OutputDir;
 use crate::session::output_dir::TRACE;
@@ -40,17 +40,17 @@ const PRODUCTS: &[Product] = &[
     Product {
         name: "on-cpu.svg",
         what: "flame graph of the time on a CPU",
-        write: |trace, _, out| export::flamegraph::write(trace, Stacks::OnCpu, out),
+        write: |trace, _, out| export::flamegraph::write(trace, StackKind::OnCpu, out),
     },
     Product {
         name: "off-cpu.svg",
         what: "flame graph of the waits",
-        write: |trace, _, out| export::flamegraph::write(trace, Stacks::OffCpu, out),
+        write: |trace, _, out| export::flamegraph::write(trace, StackKind::OffCpu, out),
     },
     Product {
         name: "wall.svg",
         what: "flame graph of both",
-        write: |trace, _, out| export::flamegraph::write(trace, Stacks::Wall, out),
+        write: |trace, _, out| export::flamegraph::write(trace, StackKind::Wall, out),
     },
     Product {
         name: "trace.pftrace",
@@ -60,7 +60,7 @@ const PRODUCTS: &[Product] = &[
     Product {
         name: "trace.json",
         what: "Chrome trace, the longest waits",
-        write: |trace, _, out| chrome(trace, out),
+        write: |trace, report, out| chrome(trace, report, out),
     },
 ];
 
@@ -135,7 +135,7 @@ pub fn perfetto(trace: &dyn Trace, report: &Report, out: &mut dyn Write) -> io::
 }
 
 /// The Chrome trace.
-pub fn chrome(trace: &dyn Trace, out: &mut dyn Write) -> io::Result<()> {
-    export::chrome::write(trace, &export::chrome::Options::default(), out)?;
+pub fn chrome(trace: &dyn Trace, report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    export::chrome::write(trace, Some(report), &export::chrome::Options::default(), out)?;
     Ok(())
 }

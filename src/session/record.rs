@@ -24,6 +24,7 @@ use crate::session::output_dir::OutputDir;
 use crate::session::output_dir::TRACE;
 use crate::session::source;
 use crate::session::terminal::say;
+use crate::trace::WriteError;
 use crate::trace::Writer;
 use anyhow::Context;
 use anyhow::Result;
@@ -113,14 +114,14 @@ pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<
         .file(TRACE)
         .with_context(|| format!("{} cannot be written", directory.path().join(TRACE).display()))?;
     let mut info = source::info(args, source.as_ref());
-    let probe = match ProbeRing::create(user.map(|user| (user.uid, user.gid))) {
+    let probe = match ProbeRing::create_for(user.map(|user| (user.uid, user.gid))) {
         Ok(probe) => Some(probe),
         Err(error) => {
             info.limits.push(format!("spans of in-process probes are not recorded: {error}"));
             None
         }
     };
-    let writer = Writer::new(file, &info).context("the trace file cannot be written")?;
+    let writer = Writer::to_file(file, &info).context("the trace file cannot be written")?;
     signals::pass_through().context("signals cannot be handled")?;
     let held = Held::fork(command(args, user, probe.as_ref()), user)
         .context("the command's process cannot be made")?;
@@ -155,7 +156,7 @@ struct Recorder {
     source: Box<dyn Source>,
     writer: Writer<File>,
     probe: Option<ProbeRing>,
-    failed: Option<io::Error>,
+    failed: Option<WriteError>,
     warnings: Vec<String>,
 }
 
@@ -221,7 +222,7 @@ impl Recorder {
         }
     }
 
-    fn remember(&mut self, result: io::Result<()>) {
+    fn remember(&mut self, result: Result<(), WriteError>) {
         if let Err(error) = result {
             fail(&mut self.failed, error);
         }
@@ -266,19 +267,16 @@ impl Recorder {
     }
 }
 
-fn keep(writer: &mut Writer<File>, failed: &mut Option<io::Error>, record: &Record) {
+fn keep(writer: &mut Writer<File>, failed: &mut Option<WriteError>, record: &Record) {
     if let Err(error) = writer.record(record) {
         fail(failed, error);
     }
 }
 
 /// Says the first failure to write, once; the command goes on.
-fn fail(failed: &mut Option<io::Error>, error: io::Error) {
+fn fail(failed: &mut Option<WriteError>, error: WriteError) {
     if failed.is_none() {
-        say(&format!(
-            "timesink: the trace file cannot be written any further ({error}); the command goes on, \
-             the report will cover what was kept"
-        ));
+        say(&format!("timesink: {error}"));
         *failed = Some(error);
     }
 }

@@ -50,7 +50,7 @@ pub fn info(args: &Run, source: &dyn Source) -> Info {
         arch,
         cpus_online: host::cpus_online(),
         cpus_allowed: host::cpus_allowed(),
-        cpu_quota_millis: doctor::cpu_quota_millis(),
+        cpu_quota_millis: doctor::facts().cpu_quota_millis,
         clocks: host::clocks(),
         limits: source.limits(),
     }

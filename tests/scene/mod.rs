@@ -311,23 +311,6 @@ pub fn crowd(threads: u32, seconds: u64) -> MemoryTrace {
     let mut dice = Dice(7);
     scene.root(1000, b"/opt/server", &["server", "--workers", "200"]);
     let end = Scene::BEGIN + seconds * 1_000_000_000;
-    let stacks: Vec<StackId> = (0..40)
-        .map(|i| {
-            let handler = format!("server::handle_{}", i % 7);
-            let inner = format!("server::step_{}", i % 5);
-            let leaf = format!("server::leaf_{i}");
-            scene.stack(&["_start", "main", "server::pool::run", &handler, &inner, &leaf])
-        })
-        .collect();
-    let idle = scene.stack(&[
-        "_start",
-        "main",
-        "server::pool::run",
-        "server::queue::pop",
-        "pthread_cond_wait",
-    ]);
-    for process in 1..4 {
-        scene.process(1000 + process * 1000, 1000, b"/opt/server-worker", &["server-worker"]);
     let pop = ["_start", "main", "server::pool::run", "server::queue::pop", "pthread_cond_wait"];
     let idle = scene.stack(&pop);
     let handler = |i| {
@@ -347,40 +330,6 @@ pub fn crowd(threads: u32, seconds: u64) -> MemoryTrace {
         let tid = pid + 1 + i;
         scene.thread(tid, pid, format!("pool-{}", i / 4).as_bytes());
         while scene.now(tid) + 400_000_000 < end {
-            let stack = stacks[dice.below(40) as usize];
-            scene.run(tid, 200_000 + dice.below(12_000_000), Some(stack));
-            match dice.below(10) {
-                0..4 => scene.wait(
-                    tid,
-                    1_000_000 + dice.below(300_000_000),
-                    200_000,
-                    futex(0x9000),
-                    Some(idle),
-                ),
-                4..6 => scene.wait(
-                    tid,
-                    dice.below(20_000_000),
-                    90_000,
-                    on(READ, 9, FdKind::SocketInet, 5000 + dice.below(9)),
-                    Some(stack),
-                ),
-                6 => scene.wait(
-                    tid,
-                    dice.below(40_000_000),
-                    50_000,
-                    on(POLL, 0x7000, FdKind::None, 0),
-                    Some(stack),
-                ),
-                7 => scene.wait(
-                    tid,
-                    dice.below(9_000_000),
-                    50_000,
-                    on(READ, 4, FdKind::File, 31),
-                    Some(stack),
-                ),
-                8 => scene.preempted(tid, dice.below(4_000_000)),
-                _ => scene.unseen(tid, dice.below(3_000_000)),
-            }
             scene.serve(tid, &mut dice, &stacks, idle);
         }
         scene.end(tid, pid, None);

@@ -251,34 +251,9 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
         started: 1_790_000_000_123_456_789,
         wall_ns: wall.0,
         tier: trace.info.tier.name(),
-<<<<<<< HEAD
-        host: Host {
-            kernel: "6.1.0-test".to_owned(),
-            cpus_online: 2,
-            cpus_allowed: 2,
-            cpu_quota: None,
-        },
-        health: Health {
-            records: waits.intervals,
-            unknown_ns: budget[State::Unknown].0,
-            unknown_share: budget[State::Unknown].share_of(budget.total()),
-            warnings: vec![
-                "no critical path: this version does not make one <b>yet</b>".to_owned(),
-            ],
-            ..Health::default()
-        },
-        cost: Cost {
-            collector_cpu_ns: 12_345_678,
-            collector_memory_bytes: 23_000_000,
-            target_overhead_estimate_ns: Some(1_125_000),
-            method: "made up".to_owned(),
-            trace_bytes: Some(1_234_567),
-        },
-=======
         host: Host { kernel, cpus_online: cpus, cpus_allowed: cpus, cpu_quota: None },
         health: health(waits.intervals, &states),
         cost: cost(),
->>>>>>> 285835a81a272f1efed7faf56734029a8c26d3dd
         budget: Budget {
             thread_ns: states.total().0,
             states: StateTimes(states),

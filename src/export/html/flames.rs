@@ -90,11 +90,7 @@ struct Tree {
 
 impl Tree {
     fn new(trace: &dyn Trace, timelines: &Timelines, rows: &[StackTime], kind: StackKind) -> Self {
-<<<<<<< HEAD
-        let mut paths = Paths::new(trace.symbols(), timelines);
-=======
         let mut paths = Paths::with_pools(trace.symbols(), timelines);
->>>>>>> 285835a81a272f1efed7faf56734029a8c26d3dd
         let mut nodes = vec![Node::default()];
         for row in rows {
             let mut at = 0;
