@@ -189,7 +189,9 @@ fn hostile_names_are_shown_and_never_run() {
     );
     assert_eq!(ns(&seen["timeline"]["tipNs"]), 70_000_000);
     let (r, g, b) = timesink::export::state_color(State::Child);
-    assert_eq!(seen["timeline"]["pixel"], serde_json::json!([r, g, b, 255]));
+    for pixel in ["pixel", "pixelZoomed"] {
+        assert_eq!(seen["timeline"][pixel], serde_json::json!([r, g, b, 255]), "{pixel}");
+    }
     let leaves = seen["flames"]["leaves"].as_object().expect("a map");
     assert_eq!(ns(&leaves["[lock]"]), report.budget.states.0[State::Lock].0);
     assert_eq!(ns(&seen["flames"]["search"]), report.budget.states.0[State::Lock].0);
