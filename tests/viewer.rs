@@ -231,6 +231,18 @@ fn a_crowd_is_thinned_out_and_its_totals_are_not() {
 }
 
 #[test]
+fn an_empty_recording_is_a_page_all_the_same() {
+    let Some(browser) = Browser::find() else { return };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("report.html");
+    let (_, page) = page_of(&MemoryTrace::new(Vec::new()), "nothing was recorded");
+    std::fs::write(&file, page).expect("writable");
+    let seen = browser.drive(&file, &[]);
+    assert_eq!(seen["problems"], Value::Array(vec![]));
+    assert_eq!(seen["page"]["threadTime"], 0);
+}
+
+#[test]
 fn the_same_trace_gives_the_same_bytes() {
     let trace = scene::contended(50);
     assert!(page_of(&trace, "x").1 == page_of(&trace, "x").1);

@@ -162,9 +162,11 @@ async function tables(page) {
   await page.goto(`file://${file}`);
   await page.waitForSelector('html[data-ready]', { timeout: 60000 });
   const result = { page: await page.evaluate(readPage) };
-  result.timeline = await timeline(page);
-  result.flames = await flames(page);
-  result.tables = await tables(page);
+  if (Object.keys(result.page.lanes).length) {
+    result.timeline = await timeline(page);
+    result.flames = await flames(page);
+    result.tables = await tables(page);
+  }
   result.wide = {};
   for (const width of [1000, 1280, 1600]) {
     await page.setViewportSize({ width, height: 700 });
