@@ -189,7 +189,9 @@ fn hostile_names_are_shown_and_never_run() {
     );
     assert_eq!(ns(&seen["timeline"]["tipNs"]), 70_000_000);
     let (r, g, b) = timesink::export::state_color(State::Child);
-    assert_eq!(seen["timeline"]["pixel"], serde_json::json!([r, g, b, 255]));
+    for pixel in ["pixel", "pixelZoomed"] {
+        assert_eq!(seen["timeline"][pixel], serde_json::json!([r, g, b, 255]), "{pixel}");
+    }
     let leaves = seen["flames"]["leaves"].as_object().expect("a map");
     assert_eq!(ns(&leaves["[lock]"]), report.budget.states.0[State::Lock].0);
     assert_eq!(ns(&seen["flames"]["search"]), report.budget.states.0[State::Lock].0);
@@ -226,6 +228,18 @@ fn a_crowd_is_thinned_out_and_its_totals_are_not() {
     }
     let totals = &seen["flames"];
     assert_eq!(ns(&totals["wall"]), report.budget.thread_ns);
+}
+
+#[test]
+fn an_empty_recording_is_a_page_all_the_same() {
+    let Some(browser) = Browser::find() else { return };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("report.html");
+    let (_, page) = page_of(&MemoryTrace::new(Vec::new()), "nothing was recorded");
+    std::fs::write(&file, page).expect("writable");
+    let seen = browser.drive(&file, &[]);
+    assert_eq!(seen["problems"], Value::Array(vec![]));
+    assert_eq!(seen["page"]["threadTime"], 0);
 }
 
 #[test]

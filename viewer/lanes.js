@@ -187,7 +187,9 @@ function describe(thread, lane, index) {
   const when = el('div', { class: 'exact' }, `from ${instant(from)} to ${instant(to)} of the run`);
   const lasted = (ns) => el('div', { 'data-ns': ns }, `for ${time(ns)} `, el('span', { class: 'exact' }, `(${exact(ns)})`));
   if (items[i] >= 0) {
-    const detail = LANES.details[items[i + 2]];
+    const what = LANES.details[items[i + 2]];
+    // Ready again, it no longer waits for that.
+    const detail = what && STATES[items[i]].name === 'runnable' ? `after ${what}` : what;
     return [head, stateLine(items[i]), detail ? el('div', {}, detail) : null, lasted(to - from), when].filter(Boolean);
   }
   const parts = [];

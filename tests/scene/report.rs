@@ -247,7 +247,7 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
         schema: SCHEMA,
         version: trace.info.version.clone(),
         command: trace.info.command.iter().map(Shown::from).collect(),
-        exit: timelines.processes()[0].status.map(ExitStatus::from_status),
+        exit: timelines.processes().first().and_then(|p| p.status).map(ExitStatus::from_status),
         started: 1_790_000_000_123_456_789,
         wall_ns: wall.0,
         tier: trace.info.tier.name(),

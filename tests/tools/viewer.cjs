@@ -55,6 +55,18 @@ function readPage() {
   };
 }
 
+/** The colour in the middle of the first lane. */
+function pixel(canvas) {
+  return canvas.evaluate((node) => {
+    const scale = node.width / node.clientWidth;
+    const x = Math.round(((node.clientWidth + 190) / 2 + 4) * scale); // beside the pointer's line
+    // From a copy: reading the canvas itself twice would make Chromium warn about our reading.
+    const copy = document.createElement('canvas').getContext('2d');
+    copy.drawImage(node, x, Math.round(29 * scale), 1, 1, 0, 0, 1, 1);
+    return [...copy.getImageData(0, 0, 1, 1).data];
+  });
+}
+
 async function timeline(page) {
   const steps = {};
   const canvas = page.locator('#lanes canvas');
@@ -82,6 +94,8 @@ async function timeline(page) {
   await page.mouse.move(box.x + 700, y, { steps: 5 });
   await page.mouse.up();
   steps.drag = await range(page);
+  await page.waitForTimeout(60);
+  steps.pixelZoomed = await pixel(canvas);
   await page.keyboard.down('Shift');
   await page.mouse.down();
   await page.mouse.move(box.x + 600, y, { steps: 5 });
@@ -93,11 +107,7 @@ async function timeline(page) {
   steps.tip = await page.locator('#tip').textContent();
   steps.tipNs = await page.locator('#tip [data-ns]').evaluate((node) => Number(node.dataset.ns));
   await page.waitForTimeout(60);
-  steps.pixel = await canvas.evaluate((node) => {
-    const scale = node.width / node.clientWidth;
-    const x = Math.round(((node.clientWidth + 190) / 2 + 4) * scale); // beside the pointer's line
-    return [...node.getContext('2d').getImageData(x, Math.round(29 * scale), 1, 1).data];
-  });
+  steps.pixel = await pixel(canvas);
   return steps;
 }
 
@@ -152,9 +162,11 @@ async function tables(page) {
   await page.goto(`file://${file}`);
   await page.waitForSelector('html[data-ready]', { timeout: 60000 });
   const result = { page: await page.evaluate(readPage) };
-  result.timeline = await timeline(page);
-  result.flames = await flames(page);
-  result.tables = await tables(page);
+  if (Object.keys(result.page.lanes).length) {
+    result.timeline = await timeline(page);
+    result.flames = await flames(page);
+    result.tables = await tables(page);
+  }
   result.wide = {};
   for (const width of [1000, 1280, 1600]) {
     await page.setViewportSize({ width, height: 700 });

@@ -22,8 +22,10 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-/// Items on the page: some 3 MB, drawn without a pause.
+/// Items on the page, a mixture counted by its states: some 4 MB, drawn without a pause.
 const ITEMS: usize = 150_000;
+/// Items that a lane may come to, however coarse: a mixture on either side of a long stretch.
+const PER_LANE: usize = 2 * State::ALL.len() + 1;
 /// Lanes on the page.
 const LANES: usize = 500;
 /// Different texts on what was waited for.
@@ -111,6 +113,15 @@ impl Lane {
         }
     }
 
+    /// What it takes of the page, a stretch being 1.
+    fn weight(&self) -> usize {
+        let weight = |item: &Item| match item {
+            Item::One(..) => 1,
+            Item::Mix(parts) => parts.len(),
+        };
+        self.0.iter().map(weight).sum()
+    }
+
     fn coarsen(&mut self, shortest: u64) {
         let items = std::mem::take(&mut self.0);
         for item in items {
@@ -141,17 +152,13 @@ impl Lane {
 
 impl<'r> LaneFold<'r> {
     pub fn new(report: &'r Report) -> Self {
-        Self::with_limit(report, ITEMS)
-    }
-
-    fn with_limit(report: &'r Report, limit: usize) -> Self {
         Self {
             objects: report.objects.iter().map(|o| ((o.pid, o.address), o)).collect(),
             pids: report.threads.iter().map(|t| (ThreadId(t.id), t.pid)).collect(),
             lanes: Vec::new(),
             items: 0,
             shortest: 0,
-            limit,
+            limit: ITEMS,
             details: Vec::new(),
             known: FastMap::default(),
         }
@@ -173,8 +180,9 @@ impl<'r> LaneFold<'r> {
         lane.push(Item::One(segment.state, length, detail), self.shortest);
         self.items += lane.0.len() - before;
         // Each lane keeps a few items whatever the length; leave room for them.
-        if self.items > 2 * self.limit + 4 * self.lanes.len() {
-            self.coarsen(2 * self.limit);
+        let limit = 2 * self.limit + PER_LANE * self.lanes.len();
+        if self.items > limit {
+            self.coarsen(limit);
         }
     }
 
@@ -183,7 +191,7 @@ impl<'r> LaneFold<'r> {
         while self.items > limit && self.shortest < 1 << 62 {
             self.shortest = (2 * self.shortest).max(1024);
             self.lanes.iter_mut().for_each(|lane| lane.coarsen(self.shortest));
-            self.items = self.lanes.iter().map(|lane| lane.0.len()).sum();
+            self.items = self.lanes.iter().map(Lane::weight).sum();
         }
     }
 
@@ -221,7 +229,7 @@ impl<'r> LaneFold<'r> {
                 *lane = Lane::default();
             }
         }
-        self.items = self.lanes.iter().map(|lane| lane.0.len()).sum();
+        self.items = self.lanes.iter().map(Lane::weight).sum();
         let limit = self.limit;
         self.coarsen(limit);
         let mut hidden = Hidden::default();
@@ -247,6 +255,7 @@ impl<'r> LaneFold<'r> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Nanos;
 
     fn one(state: State, time: u64) -> Item {
         Item::One(state, time, 7)
@@ -289,6 +298,49 @@ mod tests {
             lane.coarsen(shortest);
             assert_eq!(total(&lane), sum);
             assert!(lane.0.len() as u64 <= 2 * sum / shortest + 2, "{} items", lane.0.len());
+        }
+    }
+
+    #[test]
+    fn more_lanes_than_items_keep_what_is_long() {
+        let mut fold = LaneFold { limit: 10, ..empty() };
+        for thread in 0..1000u32 {
+            for (state, time) in
+                [(State::Running, 5_000), (State::Lock, 9_000_000), (State::Disk, 7)]
+            {
+                fold.segment(&segment(thread, state, time));
+            }
+        }
+        assert!(fold.shortest < 9_000_000, "{}", fold.shortest);
+        let kept = fold.lanes.iter().all(|lane| {
+            lane.0.iter().any(|item| matches!(item, Item::One(State::Lock, 9_000_000, -1)))
+        });
+        assert!(kept);
+    }
+
+    fn empty() -> LaneFold<'static> {
+        LaneFold {
+            objects: BTreeMap::new(),
+            pids: BTreeMap::new(),
+            lanes: Vec::new(),
+            items: 0,
+            shortest: 0,
+            limit: ITEMS,
+            details: Vec::new(),
+            known: FastMap::default(),
+        }
+    }
+
+    fn segment(thread: u32, state: State, time: u64) -> Segment<'static> {
+        Segment {
+            thread: ThreadId(thread),
+            start: Nanos(0),
+            end: Nanos(time),
+            state,
+            cpu: None,
+            interval: None,
+            call: None,
+            site: None,
         }
     }
 
