@@ -50,7 +50,8 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
 
 fn run(args: &Run) -> Result<u8> {
     let user = record::user(args.recording.user.as_deref())?;
-    let directory = output_dir::OutputDir::create(args.output.as_deref(), &args.command, user.as_ref())?;
+    let directory =
+        output_dir::OutputDir::create(args.output.as_deref(), &args.command, user.as_ref())?;
     let recorded = match record::record(args, user.as_ref(), &directory) {
         Ok(recorded) => recorded,
         Err(failure) => {
@@ -135,11 +136,15 @@ fn trace_path(path: &Path) -> Result<PathBuf> {
 }
 
 /// Writes to a file, or to standard output. A reader that went away is no error.
-fn to_output(path: Option<&Path>, write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> Result<u8> {
+fn to_output(
+    path: Option<&Path>,
+    write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+) -> Result<u8> {
     let result = match path {
         Some(path) => {
-            let file = File::create(path)
-                .with_context(|| format!("cannot write {}: give another file with -o", path.display()))?;
+            let file = File::create(path).with_context(|| {
+                format!("cannot write {}: give another file with -o", path.display())
+            })?;
             let mut out = BufWriter::new(file);
             write(&mut out).and_then(|()| out.flush())
         }

@@ -61,7 +61,7 @@ pub fn analyse(trace: &dyn Trace, trace_bytes: Option<u64>) -> Report {
             states: StateTimes(budget),
             detail: fold.details(),
         },
-        processes: rows::processes(&timelines),
+        processes: rows::processes(trace, &timelines),
         threads: rows::threads(&timelines),
         objects: Vec::new(),
         utilisation: sweep.finish(),

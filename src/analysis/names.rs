@@ -28,6 +28,20 @@ pub fn frame(function: &Function) -> FrameRow {
 const LIBRARIES: &[&str] =
     &["libc.so", "libc-", "libpthread", "ld-linux", "libstdc++", "libgcc_s", "[kernel]", "[vdso]"];
 
+/// Parts of source paths that are nobody's own program: Rust's standard library, crates from
+/// a registry, a distribution's C library.
+const FOREIGN_SOURCES: &[&str] = &[
+    "/rustc/",
+    "/library/std/src/",
+    "/library/core/src/",
+    "/library/alloc/src/",
+    "/registry/src/",
+    "/glibc",
+    "/nptl/",
+    "/sysdeps/",
+    "/csu/",
+];
+
 /// Functions of languages' own libraries, between a program and the system call.
 const PLUMBING: &[&str] = &[
     "std::",
@@ -91,7 +105,10 @@ pub fn call_site(symbols: &Symbols, stack: StackId) -> Option<String> {
 pub fn is_own(frame: &FrameRow) -> bool {
     let module = frame.module.as_deref().unwrap_or_default();
     let module = module.rsplit_once('/').map_or(module, |(_, base)| base);
-    !LIBRARIES.iter().any(|library| module.starts_with(library))
+    // Inlined functions come without their path (`lock`, `{closure#0}`): their file has it.
+    let file = frame.file.as_deref().unwrap_or_default();
+    !FOREIGN_SOURCES.iter().any(|part| file.contains(part))
+        && !LIBRARIES.iter().any(|library| module.starts_with(library))
         && !PLUMBING.iter().any(|prefix| frame.name.starts_with(prefix))
         && !frame.name.contains("+0x")
         && !frame.name.starts_with('[')

@@ -13,6 +13,7 @@ use crate::model::ProcessId;
 use crate::model::StackId;
 use crate::model::State;
 use crate::model::Symbols;
+use crate::model::Text;
 use crate::model::ThreadId;
 use crate::model::Tid;
 use crate::model::Timelines;
@@ -244,13 +245,17 @@ impl Namer<'_> {
             }
             What::Word(_, address) => format!("{} {address:#x}{at}", kind(key)),
             What::Inode(fd, inode) => match self.labels.get(&inode) {
-                Some(info) if !info.label.is_empty() => format!("{fd} {}{at}", info.label),
+                Some(info) if !info.label.is_empty() => {
+                    format!("{}{at}", named(fd, &info.label, inode))
+                }
                 _ => format!("{fd} inode {inode}{at}"),
             },
             What::Descriptor(process, number, fd) => {
                 let known = self.descriptors.get(&(self.pid(process), number as u32));
                 match known {
-                    Some(info) if !info.label.is_empty() => format!("{fd} {}{at}", info.label),
+                    Some(info) if !info.label.is_empty() => {
+                        format!("{}{at}", named(fd, &info.label, info.inode))
+                    }
                     _ => format!("{fd} {number}{at}"),
                 }
             }
@@ -274,6 +279,16 @@ impl Namer<'_> {
     fn child(&self, tid: Tid) -> String {
         let found = self.timelines.processes().iter().rev().find(|p| Tid::from(p.pid) == tid);
         found.map_or_else(|| tid.0.to_string(), |p| format!("{} ({})", p.name, tid.0))
+    }
+}
+
+/// A described object: its kind and label, without saying `pipe pipe`.
+fn named(fd: FdKind, label: &Text, inode: u64) -> String {
+    let label = label.to_string();
+    match label.strip_prefix(fd.name()) {
+        Some("") => format!("{label} inode {inode}"),
+        Some(_) => label,
+        None => format!("{fd} {label}"),
     }
 }
 

@@ -134,8 +134,9 @@ fn run_counts(threads: &[Thread]) -> RunCounts {
     counts
 }
 
-pub fn processes(timelines: &Timelines) -> Vec<ProcessRow> {
+pub fn processes(trace: &dyn Trace, timelines: &Timelines) -> Vec<ProcessRow> {
     let (start, end) = timelines.window();
+    let root = exit(trace, timelines);
     let mut states = vec![States::default(); timelines.processes().len()];
     for thread in timelines.threads() {
         states[thread.process.0 as usize].add(&thread.states);
@@ -155,7 +156,10 @@ pub fn processes(timelines: &Timelines) -> Vec<ProcessRow> {
         start_ns: (process.start - start).0,
         end_ns: (process.end.unwrap_or(end) - start).0,
         alive: process.alive,
-        exit: process.status.map(ExitStatus::from_status),
+        exit: process
+            .status
+            .map(ExitStatus::from_status)
+            .or(root.filter(|_| timelines.root() == Some(process.id))),
         states: StateTimes(states),
         model: ConcurrencyModel::default(),
     });

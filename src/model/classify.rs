@@ -340,15 +340,37 @@ fn bare_name(name: &str) -> &str {
     name.trim_start_matches('_').trim_start_matches("GI_").trim_start_matches('_')
 }
 
-/// What a whole stack says about its futex word; function names innermost first.
+/// What the source file of a function says about a word. Functions of Rust's standard
+/// library that are inlined carry no path in their name (`wait`, `lock`): their file has it.
+fn state_of_file(file: &str) -> Option<State> {
+    FILES.iter().find(|(part, _)| file.ends_with(part)).map(|&(_, state)| state)
+}
+
+/// Ends of source paths.
+const FILES: &[(&str, State)] = &[
+    ("thread/scoped.rs", State::Join),
+    ("sync/barrier.rs", State::Join),
+    ("poison/barrier.rs", State::Join),
+    ("sync/mutex/futex.rs", State::Lock),
+    ("sync/rwlock/futex.rs", State::Lock),
+    ("sync/condvar/futex.rs", State::Condvar),
+    ("sync/thread_parking/futex.rs", State::Condvar),
+];
+
+/// What a whole stack says about its futex word; functions and their source files,
+/// innermost first.
 ///
 /// Rust's scoped threads and barriers wait on a park or condition variable of their own, so
 /// a join just outside a condition decides.
-pub fn state_of_stack<'a>(innermost_first: impl Iterator<Item = &'a str>) -> Option<State> {
+pub fn state_of_stack<'a>(
+    innermost_first: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+) -> Option<State> {
     /// Frames between `Condvar::wait` and `Barrier::wait`, `park` and `scope`, with room for
     /// inlined helpers.
     const NEARBY: usize = 6;
-    let mut states = innermost_first.take(32).map(state_of_function);
+    let mut states = innermost_first
+        .take(32)
+        .map(|(function, file)| state_of_function(function).or_else(|| state_of_file(file?)));
     let first = states.find_map(|state| state)?;
     let joins = first == State::Condvar && states.take(NEARBY).any(|s| s == Some(State::Join));
     Some(if joins { State::Join } else { first })
@@ -489,10 +511,18 @@ mod tests {
     #[test]
     fn the_innermost_function_decides_but_a_join_beats_its_condition() {
         let relock = ["__lll_lock_wait", "pthread_cond_wait", "main"];
-        assert_eq!(state_of_stack(relock.into_iter()), Some(State::Lock));
+        let of = |names: &[&str]| state_of_stack(names.iter().map(|&name| (name, None)));
+        assert_eq!(of(&relock), Some(State::Lock));
         let scope = ["syscall", "std::thread::park", "std::thread::scoped::scope", "main"];
-        assert_eq!(state_of_stack(scope.into_iter()), Some(State::Join));
-        assert_eq!(state_of_stack(["main"].into_iter()), None);
+        assert_eq!(of(&scope), Some(State::Join));
+        assert_eq!(of(&["main"]), None);
+        let inlined = [
+            ("futex_wait", Some("/rustc/x/library/std/src/sys/pal/unix/futex.rs")),
+            ("wait_optional_timeout", Some("/rustc/x/library/std/src/sys/sync/condvar/futex.rs")),
+            ("wait", Some("/rustc/x/library/std/src/sync/barrier.rs")),
+        ];
+        assert_eq!(state_of_stack(inlined.into_iter()), Some(State::Join));
+        assert_eq!(state_of_stack(inlined.into_iter().take(2)), Some(State::Condvar));
     }
 
     #[test]

@@ -297,15 +297,11 @@ impl Timelines {
         let wait = self.describe(id, interval);
         // Damaged records may say anything: `max` before `min` cannot panic as `clamp` can.
         let woken = interval.woken.unwrap_or(interval.on).max(interval.off).min(interval.on);
-        match interval.left {
-            Left::Preempted | Left::Yielded | Left::New => {
-                self.emit(id, interval.on, &Segment { state: State::Runnable, ..wait }, visit);
-            }
-            Left::Blocked { .. } | Left::Stopped | Left::Unknown => {
-                self.emit(id, woken, &wait, visit);
-                self.emit(id, interval.on, &Segment { state: State::Runnable, ..wait }, visit);
-            }
+        if matches!(interval.left, Left::Blocked { .. } | Left::Stopped | Left::Unknown) {
+            self.emit(id, woken, &wait, visit);
         }
+        let queued = Segment { state: State::Runnable, site: None, ..wait };
+        self.emit(id, interval.on, &queued, visit);
         self.count(id, interval);
         self.progress[id.0 as usize].cpu = Some(interval.cpu_on);
         id
@@ -329,6 +325,11 @@ impl Timelines {
         let progress = &self.progress[id.0 as usize];
         let during = |seen: &Observation| seen.time >= interval.off && seen.time <= interval.on;
         let seen = progress.seen.filter(during);
+        // A look belongs to the wait it was taken in: where the recorder knows the call
+        // itself, one that saw another call saw another wait.
+        let same =
+            |seen: &Observation| !interval.marks.reason_seen || seen.call == Some(interval.call);
+        let site = seen.filter(same).and_then(|seen| seen.stack);
         let (call, reason_seen, uninterruptible) = match (interval.left, seen) {
             (Left::Blocked { uninterruptible }, _) if interval.marks.reason_seen => {
                 (interval.call, true, uninterruptible)
@@ -354,7 +355,7 @@ impl Timelines {
             cpu: Some(interval.cpu_on),
             interval: Some(interval),
             call,
-            site: seen.and_then(|seen| seen.stack),
+            site,
         }
     }
 

@@ -78,7 +78,10 @@ impl StackStates<'_> {
         *self.known.entry(stack).or_insert_with(|| {
             let functions = symbols.functions(stack);
             let user = functions.iter().rev().filter(|function| !function.is_kernel());
-            state_of_stack(user.filter_map(|f| f.line).map(|line| line.function.as_str()))
+            state_of_stack(
+                user.filter_map(|f| f.line)
+                    .map(|line| (line.function.as_str(), line.file.as_deref())),
+            )
         })
     }
 }

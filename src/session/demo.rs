@@ -51,7 +51,8 @@ pub fn prepare(demo: &Demo) -> Result<Run> {
     }
     let program = std::env::current_exe().context("this program cannot find itself")?;
     let binary = build(&demo.name, &program)?;
-    let mut words: Vec<OsString> = vec!["timesink".into(), "run".into(), "--".into(), binary.into()];
+    let mut words: Vec<OsString> =
+        vec!["timesink".into(), "run".into(), "--".into(), binary.into()];
     words.extend(demo.args.iter().cloned());
     match Cli::try_parse_from(words)?.command {
         Subcommand::Run(run) => Ok(run),

@@ -132,7 +132,8 @@ fn point_latest(parent: &Path, name: &str, owner: Option<(u32, u32)>) {
     if parent != Path::new(PARENT) {
         return;
     }
-    let (link, fresh) = (parent.join("latest"), parent.join(format!(".latest-{}", std::process::id())));
+    let (link, fresh) =
+        (parent.join("latest"), parent.join(format!(".latest-{}", std::process::id())));
     let made = std::os::unix::fs::symlink(name, &fresh).and_then(|()| fs::rename(&fresh, &link));
     if let (Ok(()), Some((uid, gid))) = (made, owner) {
         let _ = std::os::unix::fs::lchown(&link, Some(uid), Some(gid));

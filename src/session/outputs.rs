@@ -85,7 +85,12 @@ pub fn explain(directory: &OutputDir) -> Result<()> {
     Ok(())
 }
 
-fn make(product: &Product, directory: &OutputDir, trace: &TraceFile, report: &Report) -> Result<()> {
+fn make(
+    product: &Product,
+    directory: &OutputDir,
+    trace: &TraceFile,
+    report: &Report,
+) -> Result<()> {
     let mut out = BufWriter::with_capacity(1 << 18, directory.file(product.name)?);
     (product.write)(trace, report, &mut out)?;
     out.flush()?;
@@ -109,7 +114,10 @@ fn list(directory: &OutputDir, failures: &[String]) {
             say(&format!("  {:<15} {}", product.name, product.what));
         }
     }
-    say(&format!("  {TRACE:<15} everything; read it again with `timesink report {}`", directory.path().display()));
+    say(&format!(
+        "  {TRACE:<15} everything; read it again with `timesink report {}`",
+        directory.path().display()
+    ));
     for failure in failures {
         say(&format!("  not written: {failure}"));
     }

@@ -76,7 +76,9 @@ impl Failure {
                 Ok(127)
             }
             io::ErrorKind::PermissionDenied => {
-                say(&format!("timesink: {command}: not executable by this user; check `ls -l` of it"));
+                say(&format!(
+                    "timesink: {command}: not executable by this user; check `ls -l` of it"
+                ));
                 Ok(126)
             }
             _ => {
@@ -105,10 +107,8 @@ pub fn user(asked: Option<&str>) -> Result<Option<User>> {
 
 /// Records the command into `directory`.
 pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<Recorded, Failure> {
-    let options = Options {
-        sample_hz: args.recording.freq,
-        wait_stacks: !args.recording.no_wait_stacks,
-    };
+    let options =
+        Options { sample_hz: args.recording.freq, wait_stacks: !args.recording.no_wait_stacks };
     let mut source = source::open(args.recording.tier, options)?;
     let file = directory
         .file(TRACE)
@@ -189,7 +189,8 @@ impl Recorder {
                 }
                 Ok(Change::Nothing) => {}
                 Err(error) => {
-                    self.warnings.push(format!("the command's end could not be waited for: {error}"));
+                    self.warnings
+                        .push(format!("the command's end could not be waited for: {error}"));
                     return 0;
                 }
             }

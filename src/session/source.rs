@@ -21,7 +21,9 @@ pub fn open(choice: TierChoice, options: Options) -> Result<Box<dyn Source>> {
         TierChoice::Kernel => kernel(options)?,
         TierChoice::Perf => perf(options)?,
         TierChoice::Proc => proc(options)?,
-        TierChoice::Auto => kernel(options).or_else(|_| perf(options)).or_else(|_| proc(options))?,
+        TierChoice::Auto => {
+            kernel(options).or_else(|_| perf(options)).or_else(|_| proc(options))?
+        }
     };
     Ok(source)
 }

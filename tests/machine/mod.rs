@@ -9,7 +9,8 @@ pub struct Dice(pub u64);
 impl Dice {
     /// 0..n
     pub fn roll(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n.max(1)
     }
 }
@@ -20,11 +21,24 @@ pub fn call(number: u16, arg0: u64, fd: FdKind, inode: u64) -> Call {
 
 pub fn start(time: u64, tid: u32, pid: u32, parent: (u32, u32), how: StartKind) -> Event {
     let (parent_tid, parent_pid) = (Tid(parent.0), Pid(parent.1));
-    Event::Start(Start { time: Nanos(time), tid: Tid(tid), pid: Pid(pid), parent_tid, parent_pid, how })
+    Event::Start(Start {
+        time: Nanos(time),
+        tid: Tid(tid),
+        pid: Pid(pid),
+        parent_tid,
+        parent_pid,
+        how,
+    })
 }
 
 pub fn exit(time: u64, tid: u32, pid: u32, how: ExitKind) -> Event {
-    Event::Exit(Exit { time: Nanos(time), tid: Tid(tid), pid: Pid(pid), how, books: Books::default() })
+    Event::Exit(Exit {
+        time: Nanos(time),
+        tid: Tid(tid),
+        pid: Pid(pid),
+        how,
+        books: Books::default(),
+    })
 }
 
 pub fn rename(time: u64, tid: u32, name: &[u8]) -> Event {
@@ -323,7 +337,11 @@ pub fn symbols() -> Symbols {
     let path = Text::from("/usr/bin/drawn");
     for definition in [
         Definition::Module(Module { path, build_id: vec![0xab, 0xcd] }),
-        Definition::Frame(Frame { module: Some(ModuleId(0)), address: 16, lines: vec![line("main")] }),
+        Definition::Frame(Frame {
+            module: Some(ModuleId(0)),
+            address: 16,
+            lines: vec![line("main")],
+        }),
         Definition::Frame(Frame {
             module: Some(ModuleId(0)),
             address: 32,

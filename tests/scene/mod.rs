@@ -195,7 +195,8 @@ impl Scene {
     }
 
     pub fn end(&mut self, tid: u32, pid: u32, status: Option<u32>) {
-        let how = status.map_or(ExitKind::Thread, |status| ExitKind::Process { status });
+        let how =
+            status.map_or(ExitKind::Thread, |status| ExitKind::Process { status: Some(status) });
         let time = Nanos(self.now[&tid]);
         let books = Books::default();
         self.events.push(Event::Exit(Exit { time, tid: Tid(tid), pid: Pid(pid), how, books }));

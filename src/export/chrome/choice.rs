@@ -126,9 +126,8 @@ impl<'a> Chooser<'a> {
             self.begin_run(by, Nanos::ZERO);
         }
         let row = *self.row(by);
-        let present = row.run.filter(|run| {
-            run.1 <= woken && row.ended.is_none_or(|end| woken < end)
-        });
+        let present =
+            row.run.filter(|run| run.1 <= woken && row.ended.is_none_or(|end| woken < end));
         let last = row.before.filter(|run| run.1 <= woken && woken < row.before_end);
         present.or(last).map(|run| run.0)
     }

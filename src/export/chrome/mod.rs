@@ -103,8 +103,7 @@ pub fn write(
     let (survey, rows) = Survey::of(trace);
     let ids = Ids::new(&rows);
     let (waits, others) = choice::shares(&survey, options.max_slices);
-    let chooser =
-        || Chooser::new(&ids, survey.waits.longest(waits), survey.others.longest(others));
+    let chooser = || Chooser::new(&ids, survey.waits.longest(waits), survey.others.longest(others));
 
     let mut marks = Marks { chooser: chooser(), wakers: Vec::new() };
     walk(trace, &mut marks);
@@ -333,8 +332,8 @@ impl Slices<'_, '_> {
             let mut spans = std::mem::take(&mut self.threads[index].spans);
             spans.finish(until, &mut |span| done.push(span));
             for span in &done {
-            self.span(thread, span);
-        }
+                self.span(thread, span);
+            }
         }
         let left_out = self.left_out(all_from);
         let info = trace.info();

@@ -114,8 +114,7 @@ mod tests {
         let mut histogram = Histogram::default();
         lengths.iter().for_each(|&ns| histogram.add(Nanos(ns)));
         let mut selection = histogram.longest(400);
-        let taken: Vec<usize> =
-            (0..1000).filter(|&i| selection.takes(Nanos(lengths[i]))).collect();
+        let taken: Vec<usize> = (0..1000).filter(|&i| selection.takes(Nanos(lengths[i]))).collect();
         assert_eq!(taken.len(), 400);
         assert!((0..1000).step_by(10).all(|i| taken.contains(&i)), "all the long ones");
         let early = taken.iter().filter(|&&i| i < 500).count();

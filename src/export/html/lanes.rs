@@ -333,6 +333,7 @@ mod tests {
 
     fn segment(thread: u32, state: State, time: u64) -> Segment<'static> {
         Segment {
+            process: crate::model::ProcessId(0),
             thread: ThreadId(thread),
             start: Nanos(0),
             end: Nanos(time),
