@@ -69,6 +69,14 @@ impl Toolbox {
         program
     }
 
+    /// A new file.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.path().join(format!("{number}-{name}"));
+        std::fs::write(&path, content).expect("the directory is ours");
+        path
+    }
+
     pub fn c(&self, source: &str, flags: &[&str]) -> PathBuf {
         self.build("cc", "c", source, flags)
     }
