@@ -443,6 +443,53 @@ fn files_kept_open_are_bounded_and_their_names_are_not_lost() {
     }
 }
 
+#[test]
+fn mappings_nobody_told_of_are_read_when_an_address_needs_them() {
+    let tools = Toolbox::new();
+    let sleeper = Sleeper::start(&tools.c(CHAIN, &["-O2"]), &[]);
+    let dump = sleeper.dump();
+    let mut namer = Namer::default();
+    // Program and loader only: libc, in which it sleeps, is not among them.
+    namer.exec(&dump.image);
+    assert_chain(&names(&mut namer, &dump.raw));
+}
+
+#[test]
+fn the_vdso_is_unwound_and_named() {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("ours");
+    let range = |what: &str| {
+        let line = maps.lines().find(|l| l.contains(" r-xp ") && l.ends_with(what))?;
+        let (start, end) = line.split(' ').next()?.split_once('-')?;
+        let hex = |n| u64::from_str_radix(n, 16).ok();
+        Some((hex(start)?, hex(end)?))
+    };
+    let Some((start, end)) = range("[vdso]") else {
+        return sleeper::skip("this machine has no vdso");
+    };
+    let exe = std::env::current_exe().expect("a running test has a file");
+    let (own, _) = range(exe.to_str().expect("a readable path")).expect("our own code");
+    let pid = Pid(std::process::id());
+    let (mut namer, mut symbols) = (Namer::default(), Symbols::default());
+    let function = (start..end).step_by(16).find(|&at| {
+        let raw = RawStack { pid, chain: vec![at], ..RawStack::default() };
+        let found = sleeper::names_in(&mut symbols, &mut namer, &raw);
+        found.last().is_some_and(|n| n.contains("clock_gettime"))
+    });
+    // At its first instruction the return address is on top of the stack.
+    let ip = function.expect("every vdso tells the time");
+    let registers = Some(timesink::symbols::Registers { ip, sp: 0x1000, fp: None });
+    let bytes = (own + 0x1000).to_le_bytes().to_vec();
+    let raw = RawStack { pid, registers, bytes, ..RawStack::default() };
+    let (symbols, stack) = sleeper::symbols(&mut Namer::default(), &raw);
+    let modules: Vec<String> = symbols
+        .functions(stack.expect("it has a stack"))
+        .iter()
+        .filter_map(|f| Some(f.module?.path.base_name().to_string()))
+        .collect();
+    assert_eq!(modules.last().map(String::as_str), Some("[vdso]"));
+    assert!(modules.iter().any(|m| m.starts_with("symbols-")), "{modules:?}");
+}
+
 /// Damages a program in many ways and unwinds and names a real stack of the sound one with it.
 #[test]
 fn a_damaged_file_never_breaks_the_recording() {
