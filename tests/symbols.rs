@@ -22,6 +22,7 @@ use timesink::model::Record;
 use timesink::model::Symbols;
 use timesink::model::TRUNCATED;
 use timesink::model::Text;
+use timesink::symbols::Image;
 use timesink::symbols::Mapping;
 use timesink::symbols::Namer;
 use timesink::symbols::RawStack;
@@ -394,6 +395,99 @@ fn the_naming_thread_delivers_named_stacks_while_it_runs() {
     assert_eq!(stacks[0], stacks[1]);
     let found: Vec<String> = symbols.functions(stacks[0]).iter().map(Function::name).collect();
     assert_chain(&found);
+}
+
+#[test]
+fn a_script_is_named_by_its_interpreter() {
+    let tools = Toolbox::new();
+    let program = tools.c(CHAIN, &["-O2", "-s"]);
+    let sleeper = Sleeper::start(&program, &[]);
+    let mut dump = sleeper.dump();
+    let script = tools.file("script.sh", "#!/somewhere/program\n");
+    dump.image.path = Text::from(script.to_str().expect("a readable path"));
+    dump.mappings.clear();
+    let mut namer = Namer::default();
+    dump.tell(&mut namer);
+    let found = names(&mut namer, &dump.raw);
+    assert!(!found.iter().any(|n| n.contains("script.sh")), "{found:?}");
+}
+
+#[test]
+fn files_kept_open_are_bounded_and_their_names_are_not_lost() {
+    let tools = Toolbox::new();
+    let program = tools.c(CHAIN, &["-O2", "-static-pie"]);
+    let dump = Sleeper::start(&program, &[]).dump();
+    let bytes = std::fs::read(&program).expect("it is ours");
+    let mut namer = Namer::default();
+    let mut symbols = Symbols::default();
+    let mut define = |d| symbols.define(d).expect("ids are defined before use");
+    let mut stacks = Vec::new();
+    for copy in 0..700u32 {
+        // The same program from 700 files; each is gone before anything is named.
+        let path = tools.file("copy", &bytes);
+        let pid = Pid(u32::MAX - 1 - copy);
+        let text = Text::from(path.to_str().expect("a readable path"));
+        namer.exec(&Image { pid, path: text, identity: (0, 0), ..dump.image.clone() });
+        std::fs::remove_file(path).expect("it is ours");
+        stacks.push(namer.stack(&RawStack { pid, ..dump.raw.clone() }, &mut define));
+    }
+    let open = std::fs::read_dir("/proc/self/fd").expect("ours");
+    let copies = open.filter_map(|e| std::fs::read_link(e.ok()?.path()).ok());
+    let copies = copies.filter(|l| l.to_string_lossy().contains("copy")).count();
+    assert_eq!(copies, 512);
+    namer.name(&mut define);
+    for stack in stacks {
+        let functions = symbols.functions(stack.expect("it has a stack"));
+        let found: Vec<String> = functions.iter().map(Function::name).collect();
+        assert_chain(&found);
+    }
+}
+
+#[test]
+fn mappings_nobody_told_of_are_read_when_an_address_needs_them() {
+    let tools = Toolbox::new();
+    let sleeper = Sleeper::start(&tools.c(CHAIN, &["-O2"]), &[]);
+    let dump = sleeper.dump();
+    let mut namer = Namer::default();
+    // Program and loader only: libc, in which it sleeps, is not among them.
+    namer.exec(&dump.image);
+    assert_chain(&names(&mut namer, &dump.raw));
+}
+
+#[test]
+fn the_vdso_is_unwound_and_named() {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("ours");
+    let range = |what: &str| {
+        let line = maps.lines().find(|l| l.contains(" r-xp ") && l.ends_with(what))?;
+        let (start, end) = line.split(' ').next()?.split_once('-')?;
+        let hex = |n| u64::from_str_radix(n, 16).ok();
+        Some((hex(start)?, hex(end)?))
+    };
+    let Some((start, end)) = range("[vdso]") else {
+        return sleeper::skip("this machine has no vdso");
+    };
+    let exe = std::env::current_exe().expect("a running test has a file");
+    let (own, _) = range(exe.to_str().expect("a readable path")).expect("our own code");
+    let pid = Pid(std::process::id());
+    let (mut namer, mut symbols) = (Namer::default(), Symbols::default());
+    let function = (start..end).step_by(16).find(|&at| {
+        let raw = RawStack { pid, chain: vec![at], ..RawStack::default() };
+        let found = sleeper::names_in(&mut symbols, &mut namer, &raw);
+        found.last().is_some_and(|n| n.contains("clock_gettime"))
+    });
+    // At its first instruction the return address is on top of the stack.
+    let ip = function.expect("every vdso tells the time");
+    let registers = Some(timesink::symbols::Registers { ip, sp: 0x1000, fp: None });
+    let bytes = (own + 0x1000).to_le_bytes().to_vec();
+    let raw = RawStack { pid, registers, bytes, ..RawStack::default() };
+    let (symbols, stack) = sleeper::symbols(&mut Namer::default(), &raw);
+    let modules: Vec<String> = symbols
+        .functions(stack.expect("it has a stack"))
+        .iter()
+        .filter_map(|f| Some(f.module?.path.base_name().to_string()))
+        .collect();
+    assert_eq!(modules.last().map(String::as_str), Some("[vdso]"));
+    assert!(modules.iter().any(|m| m.starts_with("symbols-")), "{modules:?}");
 }
 
 /// Damages a program in many ways and unwinds and names a real stack of the sound one with it.

@@ -10,6 +10,7 @@ use sleeper::Sleeper;
 use sleeper::Toolbox;
 use timesink::model::Definition;
 use timesink::model::Pid;
+use timesink::model::Symbols;
 use timesink::model::Text;
 use timesink::symbols::Mapping;
 use timesink::symbols::Namer;
@@ -130,4 +131,46 @@ fn memory_of_naming_a_large_rust_program() {
     namer.name(&mut define);
     println!("all named at the end: {}, {:?}", memory(), clock.elapsed());
     println!("{names} names of {lines} functions");
+}
+
+/// Every sleeping thread of some real programs, as the observer will see them.
+#[test]
+#[ignore = "measures"]
+fn share_of_complete_stacks() {
+    let commands: [&[&str]; 7] = [
+        &["sleep", "60"],
+        &["bash", "-c", "sleep 60; true"],
+        &["perl", "-e", "sleep 60"],
+        &[
+            "python3",
+            "-c",
+            "import time, threading as t; [t.Thread(target=time.sleep, args=(60,), daemon=True).start() for _ in range(3)]; time.sleep(60)",
+        ],
+        &["node", "-e", "setTimeout(() => 0, 60000)"],
+        &["sort"],
+        &["git", "cat-file", "--batch"],
+    ];
+    for command in commands {
+        let child = std::process::Command::new(command[0])
+            .args(&command[1..])
+            .stdin(std::process::Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else { continue };
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let (mut namer, mut symbols) = (Namer::default(), Symbols::default());
+        for thread in 0.. {
+            let Some((tid, sp, ip)) = sleeper::waiting(child.id(), thread) else { break };
+            if ip != 0 {
+                let raw = sleeper::raw(child.id(), tid, sp, ip);
+                let before = namer.counts().complete;
+                let found = sleeper::names_in(&mut symbols, &mut namer, &raw);
+                if namer.counts().complete == before {
+                    println!("   truncated: {found:?}");
+                }
+            }
+        }
+        println!("{}: {:?}", command[0], namer.counts());
+        let _ = child.kill();
+        let _ = child.wait();
+    }
 }

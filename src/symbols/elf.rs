@@ -16,6 +16,10 @@ const MAX_UNWIND_BYTES: u64 = 64 << 20;
 const MAX_SEGMENTS: u16 = 128;
 /// Section headers looked at. Real executables have 30 to 50.
 const MAX_SECTIONS: u16 = 4096;
+/// `SHF_COMPRESSED`.
+const COMPRESSED: u64 = 0x800;
+/// What compressed sections of a file may claim to be together.
+const MAX_INFLATED: u64 = 2 << 30;
 /// Bytes of section names read.
 const MAX_NAMES: u64 = 1 << 20;
 
@@ -90,8 +94,12 @@ pub(super) struct Elf {
     pub interpreter: Option<Text>,
     /// Build id, empty without one.
     pub build_id: Vec<u8>,
-    /// Bytes of debug information, as stored.
+    /// Bytes of debug information once decompressed.
     pub debug_bytes: u64,
+    /// Whether its sections could be looked over and claim no absurd sizes. Others are not given
+    /// to blazesym: it reserves what a compressed section claims to be, and a failed allocation
+    /// would end the recording.
+    pub sound: bool,
     eh_frame: Option<Section>,
     eh_frame_header: Option<Section>,
 }
@@ -147,7 +155,8 @@ impl Elf {
             elf.headers_address = elf.address_of(table, false);
         }
         // A file without section headers still has its segments.
-        let _ = elf.read_sections(source, &header);
+        let sections = elf.read_sections(source, &header);
+        elf.sound = sections.is_some() || u64_at(&header, 40)? == 0;
         Some(elf)
     }
 
@@ -173,9 +182,10 @@ impl Elf {
     }
 
     fn read_sections(&mut self, source: &Source, header: &[u8]) -> Option<()> {
-        let (table, count) = (u64_at(header, 40)?, u16_at(header, 60)?.min(MAX_SECTIONS));
-        (u16_at(header, 58)? == 64).then_some(())?;
+        let (table, count) = (u64_at(header, 40)?, u16_at(header, 60)?);
+        (u16_at(header, 58)? == 64 && (1..=MAX_SECTIONS).contains(&count)).then_some(())?;
         let headers = source.at(table, u64::from(count) * 64)?;
+        let mut inflated = 0u64;
         let section = |at: &[u8]| {
             Some(Section {
                 address: u64_at(at, 16)?,
@@ -198,8 +208,19 @@ impl Elf {
                 }
                 _ => {}
             }
+            let place = section(at)?;
+            let claimed = if u64_at(at, 8)? & COMPRESSED != 0 {
+                u64_at(&source.at(place.offset, 24)?, 8)?
+            } else if name.starts_with(b".zdebug_") {
+                // "ZLIB" and the size, most significant byte first.
+                u64::from_be_bytes(number(&source.at(place.offset, 12)?, 4)?)
+            } else {
+                0
+            };
+            inflated = inflated.saturating_add(claimed);
         }
-        Some(())
+        self.debug_bytes = self.debug_bytes.saturating_add(inflated);
+        (inflated <= MAX_INFLATED).then_some(())
     }
 
     /// The executable segment that a mapping of `offset` shows.
@@ -328,6 +349,31 @@ mod tests {
         // Without section headers, the header's pointer finds the same place.
         let found = elf.eh_frame_by_header(&sections.eh_frame_header.expect("just seen"));
         assert_eq!(found.expect("found").offset, elf.eh_frame.expect("it has .eh_frame").offset);
+    }
+
+    #[test]
+    fn a_section_that_claims_to_be_huge_is_not_trusted() {
+        let mut file = vec![0u8; 64 + 2 * 64 + 32];
+        file[..6].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1]);
+        let mut set = |at: usize, value: u64, size: usize| {
+            file[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
+        };
+        set(40, 64, 8); // section headers
+        set(54, 56, 2);
+        set(58, 64, 2);
+        set(60, 2, 2);
+        set(128 + 8, COMPRESSED, 8);
+        set(128 + 24, 192, 8);
+        set(128 + 32, 32, 8);
+        set(192 + 8, 1 << 20, 8);
+        let read = |file: &[u8]| Elf::read(&Source::Memory(file.to_vec())).expect("it is ELF");
+        let sound = read(&file);
+        assert_eq!((sound.sound, sound.debug_bytes), (true, 1 << 20));
+        file[192 + 8..192 + 16].copy_from_slice(&(1u64 << 60).to_le_bytes());
+        assert!(!read(&file).sound);
+        // More sections than are looked over.
+        file[60..62].copy_from_slice(&5000u16.to_le_bytes());
+        assert!(!read(&file).sound);
     }
 
     proptest::proptest! {

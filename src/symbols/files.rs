@@ -47,6 +47,8 @@ pub(super) struct Opened {
     pub key: FileKey,
     pub source: Source,
     pub elf: Option<Elf>,
+    /// Its path, if it is not the one that was asked for: a script's interpreter.
+    pub path: Option<Text>,
 }
 
 /// Opens a regular file, without ever waiting.
@@ -67,8 +69,9 @@ pub(super) fn open(wanted: &Wanted<'_>) -> Option<Opened> {
         // Needs CAP_CHECKPOINT_RESTORE, and leads to the file even if it was deleted.
         ways.push(format!("/proc/{pid}/map_files/{start:x}-{end:x}").into());
     }
+    let exe = PathBuf::from(format!("/proc/{pid}/exe"));
     if wanted.program && is_still_program(wanted) {
-        ways.push(format!("/proc/{pid}/exe").into());
+        ways.push(exe.clone());
     }
     if let Ok(relative) = path.strip_prefix("/") {
         // The process may live in another mount namespace, or in a chroot.
@@ -79,8 +82,26 @@ pub(super) fn open(wanted: &Wanted<'_>) -> Option<Opened> {
         let (file, meta) = open_regular(way)?;
         let source = Source::File(file);
         let elf = Elf::read(&source);
-        is_same(wanted, &meta, elf.as_ref()).then(|| Opened { key: key_of(&meta), source, elf })
+        let key = key_of(&meta);
+        is_same(wanted, &meta, elf.as_ref()).then(|| Opened {
+            key,
+            source,
+            elf,
+            path: (*way == exe).then(|| program_path(wanted, key)).flatten(),
+        })
     })
+}
+
+/// The path of a running program, where the given one leads to another file.
+fn program_path(wanted: &Wanted<'_>, key: FileKey) -> Option<Text> {
+    let pid = wanted.pid.0;
+    let path = Path::new(OsStr::from_bytes(wanted.path.as_bytes()));
+    let inside = Path::new(&format!("/proc/{pid}/root")).join(path.strip_prefix("/").ok()?);
+    // A script: it exists, and is not what runs. (A deleted program keeps its given path.)
+    let other = std::fs::metadata(inside).is_ok_and(|m| key_of(&m) != key);
+    let link = other.then(|| std::fs::read_link(format!("/proc/{pid}/exe")).ok()).flatten()?;
+    let link = link.as_os_str().as_bytes();
+    Some(Text::new(link.strip_suffix(b" (deleted)").unwrap_or(link)))
 }
 
 /// Whether `/proc/PID/exe` may be used: by now the process may have gone on to another program,

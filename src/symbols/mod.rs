@@ -1,7 +1,19 @@
 //! From addresses to names: address spaces, unwinding of dumped stacks, symbols.
 //!
 //! [`Namer`] is the one entry. It is told what processes map, in order, and given raw
-//! stacks; it gives back [`StackId`]s and the definitions behind them.
+//! stacks; it gives back ids of stacks and the definitions behind them.
+//!
+//! Limits, all of which show in the counts or in the names and never as an invented frame
+//! without evidence on the stack:
+//!
+//! - Stack bytes are unwound on x86-64 only; elsewhere the kernel's frame-pointer chain is used.
+//! - Only the stack and frame pointers are followed. Call frame information that needs another
+//!   register, or memory other than a signal's saved registers, falls back to frame pointers.
+//! - A frame pointer that could not be read is looked for on the stack (see `unwind`); the slot
+//!   must lie below a return address, and lead to the outermost function.
+//! - While names are looked up, blazesym maps the file. One that is cut short in that moment
+//!   (overwritten in place, which no linker or package manager does) ends the recorder.
+//! - Frames and stacks met stay in memory, about 100 bytes for each distinct one.
 
 mod callsite;
 mod elf;

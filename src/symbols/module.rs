@@ -199,7 +199,8 @@ impl Modules {
 
     fn add_opened(&mut self, wanted: &Wanted<'_>, opened: files::Opened) -> Index {
         let index = *self.by_key.entry(opened.key).or_insert_with(|| {
-            self.list.push(Module::new(wanted.path.clone(), Kind::File));
+            let path = opened.path.unwrap_or_else(|| wanted.path.clone());
+            self.list.push(Module::new(path, Kind::File));
             self.list.len() - 1
         });
         let module = &mut self.list[index];

@@ -28,7 +28,7 @@ use super::jit::PerfMap;
 use super::module::Kind;
 use super::module::Module;
 
-/// Debug information up to this many stored bytes is read while recording; that of larger
+/// Debug information up to this many bytes is read while recording; that of larger
 /// files only at the end, when its memory takes nothing from the recording.
 const MAX_DEBUG_BYTES: u64 = 4 << 20;
 
@@ -142,7 +142,7 @@ fn readable_path(module: &Module) -> Option<PathBuf> {
 
 fn file_names(module: &Module, addresses: &[u64], debug_syms: bool) -> Option<Names> {
     let path = readable_path(module)?;
-    module.elf.as_ref()?;
+    module.elf.as_ref().filter(|elf| elf.sound)?;
     let from = Place::Elf(source::Elf { debug_syms, ..source::Elf::new(&path) });
     let symbolizer = Symbolizer::new();
     let found = symbolizer.symbolize(&from, Input::VirtOffset(addresses)).or_else(|_| {

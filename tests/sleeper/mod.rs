@@ -69,6 +69,14 @@ impl Toolbox {
         program
     }
 
+    /// A new file.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.path().join(format!("{number}-{name}"));
+        std::fs::write(&path, content).expect("the directory is ours");
+        path
+    }
+
     pub fn c(&self, source: &str, flags: &[&str]) -> PathBuf {
         self.build("cc", "c", source, flags)
     }
@@ -144,22 +152,27 @@ impl Sleeper {
             assert!(Instant::now() < deadline, "the program does not get to its sleep");
             std::thread::sleep(Duration::from_millis(5));
         };
-        let memory = std::fs::File::open(format!("/proc/{tid}/mem")).expect("our own child");
-        let mut bytes = vec![0; 64 << 10];
-        let mut read = 0;
-        // The stack may end before that: page by page.
-        while read < bytes.len() {
-            let end = (read + 4096 - ((sp as usize + read) & 4095)).min(bytes.len());
-            match memory.read_at(&mut bytes[read..end], sp + read as u64) {
-                Ok(n) if n > 0 => read += n,
-                _ => break,
-            }
-        }
-        bytes.truncate(read);
-        let registers = Some(Registers { ip, sp, fp: None });
-        let raw = RawStack { pid: Pid(pid), registers, bytes, ..RawStack::default() };
+        let raw = raw(pid, tid, sp, ip);
         Dump { raw, image: image(pid), mappings: mappings(pid) }
     }
+}
+
+/// A stack from outside: its bytes, the registers that the kernel tells, and no frame pointer.
+pub fn raw(pid: u32, tid: u32, sp: u64, ip: u64) -> RawStack {
+    let memory = std::fs::File::open(format!("/proc/{tid}/mem")).expect("our own child");
+    let mut bytes = vec![0; 64 << 10];
+    let mut read = 0;
+    // The stack may end before that: page by page.
+    while read < bytes.len() {
+        let end = (read + 4096 - ((sp as usize + read) & 4095)).min(bytes.len());
+        match memory.read_at(&mut bytes[read..end], sp + read as u64) {
+            Ok(n) if n > 0 => read += n,
+            _ => break,
+        }
+    }
+    bytes.truncate(read);
+    let registers = Some(Registers { ip, sp, fp: None });
+    RawStack { pid: Pid(pid), registers, bytes, ..RawStack::default() }
 }
 
 /// Frame-pointer chain as the kernel would walk it: found by looking for the saved frame
@@ -185,7 +198,24 @@ pub fn chain(raw: &RawStack) -> Vec<u64> {
     (0..64).map(|slot| follow(registers.sp + 8 * slot)).max_by_key(Vec::len).unwrap_or_default()
 }
 
+/// A thread that sleeps in (clock_)nanosleep: its id, stack and instruction pointer.
 fn sleeping(pid: u32, thread: usize) -> Option<(u32, u64, u64)> {
+    let (_, call) = call(pid, thread)?;
+    // nanosleep and clock_nanosleep; CPython 3.10 and older sleep in select.
+    let number = call.split(' ').next()?;
+    matches!(number, "35" | "230" | "23").then(|| waiting(pid, thread)).flatten()
+}
+
+/// A thread that waits in any call (zeros if it does not): its id, stack and instruction pointer.
+pub fn waiting(pid: u32, thread: usize) -> Option<(u32, u64, u64)> {
+    let (tid, call) = call(pid, thread)?;
+    let fields: Vec<&str> = call.split_ascii_whitespace().collect();
+    let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
+    let [.., sp, ip] = fields[..] else { return Some((tid, 0, 0)) };
+    Some((tid, hex(sp)?, hex(ip)?))
+}
+
+fn call(pid: u32, thread: usize) -> Option<(u32, String)> {
     let mut tids: Vec<u32> = std::fs::read_dir(format!("/proc/{pid}/task"))
         .ok()?
         .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
@@ -193,12 +223,7 @@ fn sleeping(pid: u32, thread: usize) -> Option<(u32, u64, u64)> {
     tids.sort_unstable();
     let tid = *tids.get(thread)?;
     let call = std::fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
-    let fields: Vec<&str> = call.split_ascii_whitespace().collect();
-    // nanosleep and clock_nanosleep; CPython 3.10 and older sleep in select.
-    matches!(*fields.first()?, "35" | "230" | "23").then_some(())?;
-    let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
-    let [.., sp, ip] = fields[..] else { return None };
-    Some((tid, hex(sp)?, hex(ip)?))
+    Some((tid, call))
 }
 
 fn image(pid: u32) -> Image {
@@ -243,7 +268,16 @@ fn mappings(pid: u32) -> Vec<Mapping> {
         .collect()
 }
 
-/// Unwinds and names one stack.
+/// Unwinds and names one stack; definitions go into `symbols`, which a namer has one of.
+pub fn names_in(symbols: &mut Symbols, namer: &mut Namer, raw: &RawStack) -> Vec<String> {
+    let mut define = |d| symbols.define(d).expect("ids are defined before use");
+    let stack = namer.stack(raw, &mut define);
+    namer.name(&mut define);
+    let functions = symbols.functions(stack.expect("there is a stack"));
+    functions.iter().map(timesink::model::Function::name).collect()
+}
+
+/// Unwinds and names the first stack of a namer.
 pub fn symbols(namer: &mut Namer, raw: &RawStack) -> (Symbols, Option<StackId>) {
     let mut symbols = Symbols::default();
     let mut define = |d| symbols.define(d).expect("ids are defined before use");
