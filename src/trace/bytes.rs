@@ -1,5 +1,7 @@
 //! Varints, zigzag deltas and interned strings: what every record is made of.
 
+#[allow(clippy::disallowed_types)]
+// look-ups only, of names that others choose: the default hasher resists them
 use std::collections::HashMap;
 
 /// Content that no writer makes. Carries what was being read, for [`Damage`](crate::model::Damage).
@@ -17,6 +19,7 @@ pub(super) const ELEMENT: usize = 12;
 #[derive(Default)]
 pub(super) struct Out {
     pub(super) bytes: Vec<u8>,
+    #[allow(clippy::disallowed_types)] // as above
     strings: HashMap<Box<[u8]>, u64>,
 }
 

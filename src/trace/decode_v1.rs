@@ -3,6 +3,7 @@
 
 use super::bytes::In;
 use super::bytes::Malformed;
+#[allow(clippy::wildcard_imports)] // the constants of one format, which only codecs see
 use super::flags::*;
 use super::layout::CHUNK_VERSION;
 use super::layout::ChunkHeader;

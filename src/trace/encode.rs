@@ -1,6 +1,7 @@
 //! Events into the body of a chunk, each against the one before it in the same chunk.
 
 use super::bytes::Out;
+#[allow(clippy::wildcard_imports)] // the constants of one format, which only codecs see
 use super::flags::*;
 use super::layout::ChunkKind;
 use super::recent::CHANGED;
@@ -265,6 +266,7 @@ impl EventEncoder {
         self.tid(e.tid.0);
         self.tid(e.pid.0);
         if let ExitKind::Process { status } = e.how {
+            // 0 says "not known": only a parent or the kernel tier learns a status.
             self.out.varint(status.map_or(0, |status| u64::from(status) + 1));
         }
         let books = books_fields(&e.books);

@@ -4,6 +4,7 @@ use super::bytes::ELEMENT;
 use super::bytes::Out;
 use super::decode_v1::DefinitionMemory;
 use super::encode::put_texts;
+#[allow(clippy::wildcard_imports)] // the constants of one format, which only codecs see
 use super::flags::*;
 use crate::model::Clocks;
 use crate::model::Definition;

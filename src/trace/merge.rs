@@ -30,6 +30,7 @@ const OPEN_LIMIT: usize = 512 << 20;
 pub(super) fn limit_overlap(places: &mut Vec<Place>, damage: &mut Vec<Damage>) {
     let mut open: BinaryHeap<Reverse<(Nanos, usize)>> = BinaryHeap::new();
     let mut held = 0;
+    let mut refused: Option<(u64, u64)> = None;
     places.retain(|place| {
         while let Some(&Reverse((max, cost))) = open.peek()
             && max < place.header.min
@@ -39,14 +40,18 @@ pub(super) fn limit_overlap(places: &mut Vec<Place>, damage: &mut Vec<Damage>) {
         }
         let cost = cost(place);
         if held + cost > OPEN_LIMIT {
-            let what = "more chunks of the same time than any recorder writes".to_owned();
-            damage.push(Damage::Corrupt { offset: place.offset, what });
+            let (first, count) = refused.unwrap_or((place.offset, 0));
+            refused = Some((first.min(place.offset), count + 1));
             return false;
         }
         held += cost;
         open.push(Reverse((place.header.max, cost)));
         true
     });
+    if let Some((offset, count)) = refused {
+        let what = format!("{count} chunks more of the same time than any recorder writes");
+        damage.push(Damage::Corrupt { offset, what });
+    }
 }
 
 /// What an open chunk takes at most: its body, what is remembered of its threads, and the one

@@ -1,6 +1,7 @@
 //! Starts, execs, renames, exits, objects, losses, and what probes said.
 
 use super::super::bytes::Malformed;
+#[allow(clippy::wildcard_imports)] // the constants of one format, which only codecs see
 use super::super::flags::*;
 use super::Events;
 use super::text;

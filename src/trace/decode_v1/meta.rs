@@ -2,6 +2,7 @@
 
 use super::super::bytes::In;
 use super::super::bytes::Malformed;
+#[allow(clippy::wildcard_imports)] // the constants of one format, which only codecs see
 use super::super::flags::*;
 use super::text;
 use super::texts;
