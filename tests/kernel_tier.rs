@@ -1,4 +1,6 @@
 //! The kernel tier on real processes. Needs root (or `CAP_BPF` and `CAP_PERFMON`) and BTF.
+// Tests do I/O, and what is skipped must be said.
+#![allow(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
 
 #[path = "kernel_tier/support.rs"]
 mod support;
@@ -129,16 +131,22 @@ fn pipes_and_futexes_are_named_with_their_wakers() {
         assert_eq!(waker.call, Some(1), "write");
     }
     let word = recording.reported("futex_word")[0];
-    let on_futex: Vec<_> =
-        blocked_in(&recording, FUTEX).into_iter().filter(|i| i.call.is_some_and(|c| c.arg0 == word)).collect();
+    let on_futex: Vec<_> = blocked_in(&recording, FUTEX)
+        .into_iter()
+        .filter(|i| i.call.is_some_and(|c| c.arg0 == word))
+        .collect();
     assert!(on_futex.len() >= 50, "{}", on_futex.len());
     for interval in &on_futex {
-        assert_eq!(interval.call.expect("filtered").arg1 & 0x7f & !0x80, 0, "FUTEX_WAIT: {interval:?}");
+        assert_eq!(
+            interval.call.expect("filtered").arg1 & 0x7f & !0x80,
+            0,
+            "FUTEX_WAIT: {interval:?}"
+        );
         let waker = interval.waker.expect("the other thread");
         assert_eq!((waker.call, waker.arg0), (Some(FUTEX), word));
     }
     let named = recording.events.iter().any(|event| {
-        matches!(event, Event::Object(o) if o.kind == FdKind::Pipe && o.descriptor as u64 == recording.reported("pipe_fd")[0])
+        matches!(event, Event::Object(o) if o.kind == FdKind::Pipe && u64::from(o.descriptor) == recording.reported("pipe_fd")[0])
     });
     assert!(named, "the pipe is described");
 }
@@ -168,17 +176,21 @@ fn kinds_of_descriptors_are_told_apart() {
         .collect();
     let port = recording.reported("port")[0];
     let tcp = format!("127.0.0.1:{port}");
-    assert!(labels.iter().any(|l| l.starts_with("tcp ") && l.contains(&tcp)), "{tcp} in {labels:?}");
+    assert!(
+        labels.iter().any(|l| l.starts_with("tcp ") && l.contains(&tcp)),
+        "{tcp} in {labels:?}"
+    );
 }
 
 #[test]
 fn switch_counts_agree_with_rusage_and_with_the_books() {
     let recording = recording!("yields", options(), Tuning::default());
     check(&recording);
-    let voluntary = recording.intervals().filter(|i| {
-        !matches!(i.left, Left::Preempted | Left::Yielded | Left::New | Left::Unknown)
-    });
-    let involuntary = recording.intervals().filter(|i| matches!(i.left, Left::Preempted | Left::Yielded));
+    let voluntary = recording
+        .intervals()
+        .filter(|i| !matches!(i.left, Left::Preempted | Left::Yielded | Left::New | Left::Unknown));
+    let involuntary =
+        recording.intervals().filter(|i| matches!(i.left, Left::Preempted | Left::Yielded));
     // What the process did before its exec is in rusage and not in the recording.
     let (before_voluntary, before_involuntary) = recording.switches_before_exec;
     let seen = voluntary.count() as i64;
@@ -270,16 +282,19 @@ fn a_full_ring_is_a_gap_exactly_located() {
 
 #[test]
 fn what_is_open_at_the_end_is_reported() {
-    let Some(mut live) = support::Live::start("blocked", options(), Tuning::default()) else { return };
+    let Some(mut live) = support::Live::start("blocked", options(), Tuning::default()) else {
+        return;
+    };
     live.until_reported("ready");
     let recording = live.stop_while_it_lives();
     let open: Vec<Interval> = recording.intervals().filter(|i| i.marks.open).collect();
     let futex = recording.reported("futex_word")[0];
     assert!(open.iter().any(|i| i.call.is_some_and(|c| c.arg0 == futex)), "{open:?}");
     assert!(open.iter().any(|i| i.call.is_some_and(|c| c.fd == FdKind::Pipe)), "{open:?}");
-    let alive = recording.events.iter().filter(|event| {
-        matches!(event, Event::Exit(exit) if exit.how == ExitKind::Alive)
-    });
+    let alive = recording
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::Exit(exit) if exit.how == ExitKind::Alive));
     let started = recording.events.iter().filter(|event| matches!(event, Event::Start(_)));
     assert_eq!(alive.count(), started.count(), "every thread lives");
     let ends: Vec<_> = open.iter().map(|i| i.on).collect();

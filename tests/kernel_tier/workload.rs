@@ -89,7 +89,8 @@ fn pipe_and_futex() {
     let (mut out_a, mut in_a) = std::io::pipe().expect("a pipe");
     let (mut out_b, mut in_b) = std::io::pipe().expect("a pipe");
     for (out, name) in [(&out_a, "pipe_fd"), (&out_b, "pipe_fd")] {
-        let inode = std::fs::metadata(format!("/proc/self/fd/{}", out.as_raw_fd())).expect("open").ino();
+        let inode =
+            std::fs::metadata(format!("/proc/self/fd/{}", out.as_raw_fd())).expect("open").ino();
         report(name, out.as_raw_fd() as u64);
         report("pipe_inode", inode);
     }
@@ -225,5 +226,5 @@ fn blocked() {
     thread::spawn(move || out.read_exact(&mut [0]));
     thread::sleep(Duration::from_millis(50));
     report("ready", 1);
-    thread::sleep(Duration::from_secs(60));
+    thread::sleep(Duration::from_mins(1));
 }

@@ -56,7 +56,7 @@ impl Samples {
     pub fn numbers(&self) -> [i32; 8] {
         let mut numbers = [-1; 8];
         for (number, fd) in numbers.iter_mut().zip(&self.0) {
-            *number = fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
+            *number = fd.as_ref().map_or(-1, OwnedFd::as_raw_fd);
         }
         numbers
     }
