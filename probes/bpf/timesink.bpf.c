@@ -100,9 +100,9 @@ static __always_inline void got_cpu(struct cpu_shared *c, __u32 cpu, struct thre
 		return;
 	if (t->flags & THREAD_FOUND) {
 		t->flags &= ~THREAD_FOUND;
-		if (!t->r.off_ns) { /* met while it was queued for a CPU */
+		if (!t->r.off_ns) { /* met while it was off the CPU, and why was not seen */
 			t->r.off_ns = t->first_seen_ns;
-			t->r.left = LEFT_PREEMPTED;
+			t->r.left = LEFT_UNKNOWN;
 			t->r.call = NO_CALL;
 			t->r.taker = NO_TID;
 			t->r.flags = INTERVAL_FOUND;
