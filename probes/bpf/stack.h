@@ -40,12 +40,12 @@ static __noinline bool first_of_its_kind(struct thread *t, __u64 object, __u64 k
 }
 
 /* After a wait in a call: does its stack have to be taken when the call returns? */
-static __always_inline void account_wait(struct thread *t)
+static __always_inline void account_wait(struct thread *t, __u64 on)
 {
 	if (!want_stacks || t->r.call == NO_CALL || (t->r.left != LEFT_SLEEP && t->r.left != LEFT_DISK))
 		return;
 	__u64 off = t->r.off_ns;
-	__u64 end = t->r.wake_ns && t->r.wake_ns < t->r.on_ns ? t->r.wake_ns : t->r.on_ns;
+	__u64 end = t->r.wake_ns && t->r.wake_ns < on ? t->r.wake_ns : on;
 	if (end > off)
 		t->axis += end - off;
 	__u32 points = t->axis > t->next_point ? count_points(t) : 0;

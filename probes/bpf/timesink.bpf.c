@@ -19,12 +19,9 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 /* The interval in `t->r` has ended at `on`: account, number and emit it, and begin anew. */
 static __always_inline void finish(struct cpu_shared *c, __u32 cpu, struct thread *t, __u64 on)
 {
-	t->r.on_ns = on;
-	t->r.cpu_on = cpu;
-	t->r.seq = t->seq++;
 	t->runs_seen++;
-	account_wait(t);
-	emit(c, cpu, t);
+	account_wait(t, on);
+	emit(c, cpu, t, on);
 	t->r.off_ns = 0;
 	t->r.wake_ns = 0;
 	t->r.waker_context = 0;
@@ -103,9 +100,9 @@ static __always_inline void got_cpu(struct cpu_shared *c, __u32 cpu, struct thre
 		return;
 	if (t->flags & THREAD_FOUND) {
 		t->flags &= ~THREAD_FOUND;
-		if (!t->r.off_ns) { /* met while it was queued for a CPU */
+		if (!t->r.off_ns) { /* met while it was off the CPU, and why was not seen */
 			t->r.off_ns = t->first_seen_ns;
-			t->r.left = LEFT_PREEMPTED;
+			t->r.left = LEFT_UNKNOWN;
 			t->r.call = NO_CALL;
 			t->r.taker = NO_TID;
 			t->r.flags = INTERVAL_FOUND;
@@ -184,14 +181,14 @@ int BPF_PROG(ts_waking, struct task_struct *task)
 	if (!c)
 		return 0;
 	struct task_struct *current = bpf_get_current_task_btf();
-	__u8 context = context_now(c, current);
+	__u8 context = 0;
 	__u16 call = NO_CALL;
 	__u64 arg0 = 0;
 	if (current->pid && !(current->flags & PF_KTHREAD)) {
 		bool in_tree = c->current_tid == (__u32)current->pid ? c->current & CURRENT_IN_TREE
 								      : thread_of(current) != NULL;
 		if (in_tree)
-			context |= WAKER_IN_TREE;
+			context = WAKER_IN_TREE;
 		struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(current);
 		__u64 number = regs->orig_ax;
 		if (number < NO_CALL) {
@@ -199,10 +196,15 @@ int BPF_PROG(ts_waking, struct task_struct *task)
 			arg0 = regs->di;
 		}
 	}
+	/* A futex call on the very word that is waited for is the waker; spare the look. */
+	if (call == CALL_FUTEX && t->r.call == CALL_FUTEX && t->r.arg0 == arg0)
+		context |= knows_preempt ? WAKER_SEEN : 0;
+	else
+		context |= context_now(c, current);
 	t->r.waker = current->pid;
 	t->r.waker_call = call;
 	t->r.waker_arg0 = arg0;
-	t->r.waker_context = context | (knows_preempt ? WAKER_SEEN : 0);
+	t->r.waker_context = context;
 	t->r.wake_ns = bpf_ktime_get_ns();
 	return 0;
 }

@@ -226,5 +226,5 @@ fn blocked() {
     thread::spawn(move || out.read_exact(&mut [0]));
     thread::sleep(Duration::from_millis(50));
     report("ready", 1);
-    thread::sleep(Duration::from_secs(60));
+    thread::sleep(Duration::from_mins(1));
 }

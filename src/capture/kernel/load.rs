@@ -83,7 +83,7 @@ const TRACEPOINTS: [(&str, &str, bool); 7] = [
 
 impl Loaded {
     /// Loads and calibrates; nothing is attached yet.
-    pub fn new(options: &Options, tuning: &Tuning) -> Result<Self, CaptureError> {
+    pub fn new(options: Options, tuning: &Tuning) -> Result<Self, CaptureError> {
         let facts = read_facts()?;
         let cpu_count = aya::util::nr_cpus().map_err(|(what, source)| os(what, source))? as u32;
         let samples = Samples::open();
@@ -132,7 +132,7 @@ impl Loaded {
     }
 
     /// Attaches everything that `options` asks for.
-    pub fn attach(&mut self, options: &Options) -> Result<(), CaptureError> {
+    pub fn attach(&mut self, options: Options) -> Result<(), CaptureError> {
         let stacks = wants_stacks(options);
         for (name, _, _) in TRACEPOINTS.into_iter().filter(|p| stacks || !p.2) {
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
@@ -171,7 +171,7 @@ impl Loaded {
     }
 }
 
-fn wants_stacks(options: &Options) -> bool {
+fn wants_stacks(options: Options) -> bool {
     // Samples need the executable mappings that sys_exit reports, even without wait stacks.
     options.wait_stacks || options.sample_hz > 0
 }
@@ -185,7 +185,7 @@ fn read_facts() -> Result<btf::Facts, CaptureError> {
         .ok_or_else(|| not_supported(&format!("{BTF_PATH} is not BTF of a known form")))
 }
 
-fn load_programs(ebpf: &mut Ebpf, btf: &Btf, options: &Options) -> Result<(), CaptureError> {
+fn load_programs(ebpf: &mut Ebpf, btf: &Btf, options: Options) -> Result<(), CaptureError> {
     for (name, tracepoint, _) in TRACEPOINTS.into_iter().filter(|p| wants_stacks(options) || !p.2) {
         let program: &mut BtfTracePoint = program(ebpf, name)?;
         program.load(tracepoint, btf).map_err(|error| program_error(name, &error))?;

@@ -1,5 +1,6 @@
 //! The kernel tier: BPF programs keep a small state machine per thread and hand over one
 //! record per finished off-CPU interval. What they do stands in `probes/bpf/README.md`.
+#![allow(clippy::disallowed_methods)] // the impure edge: it reads the kernel's files
 
 mod btf;
 mod calls;
@@ -62,7 +63,7 @@ impl KernelSource {
 
     /// As [`KernelSource::new`], with other sizes of rings.
     pub fn with_tuning(options: Options, tuning: Tuning) -> Result<Self, CaptureError> {
-        let loaded = Loaded::new(&options, &tuning)?;
+        let loaded = Loaded::new(options, &tuning)?;
         let cpus = loaded.cpu_count as usize;
         Ok(Self {
             options,
@@ -126,7 +127,7 @@ impl Source for KernelSource {
         self.naming = Some(Naming::start()?);
         self.drained_ns = monotonic_ns();
         if let Some(loaded) = &mut self.loaded {
-            loaded.attach(&self.options)?;
+            loaded.attach(self.options)?;
         }
         self.niceness = Some(set_niceness(NICENESS));
         Ok(())
@@ -150,7 +151,7 @@ impl Source for KernelSource {
         match survey {
             Ok(survey) => self.close(&survey, end, sink),
             Err(error) => {
-                warnings.push(format!("Waits that were still open are missing: {error}."))
+                warnings.push(format!("Waits that were still open are missing: {error}."));
             }
         }
         self.faults.settle(&mut self.jobs, sink);

@@ -19,12 +19,6 @@ pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) })
 }
 
-/// A pidfd of one thread (Linux 6.9 and newer).
-pub fn pidfd_open_thread(tid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: takes two integers and makes a descriptor.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, tid as libc::pid_t, libc::O_EXCL) })
-}
-
 /// One descriptor each: eventfd, epoll, timerfd, signalfd, inotify, pidfd, in this order,
 /// which is that of the kinds in [`FdKind`](crate::model::FdKind). `None` where the kernel refuses.
 pub struct Samples(Vec<Option<OwnedFd>>);
@@ -56,7 +50,7 @@ impl Samples {
     pub fn numbers(&self) -> [i32; 8] {
         let mut numbers = [-1; 8];
         for (number, fd) in numbers.iter_mut().zip(&self.0) {
-            *number = fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
+            *number = fd.as_ref().map_or(-1, OwnedFd::as_raw_fd);
         }
         numbers
     }

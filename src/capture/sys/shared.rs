@@ -41,6 +41,7 @@ impl SharedMap {
         }
     }
 
+    #[allow(clippy::cast_ptr_alignment)] // checked in the first line
     fn word(&self, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset + 8 <= self.length, "inside the map");
         // SAFETY: inside the mapping and aligned (both just checked; mappings start at a page),
