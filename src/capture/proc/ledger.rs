@@ -139,6 +139,10 @@ impl Ledger {
         }
         self.told.run += run;
         self.told.queue += queue;
+        // Books can only be late by so much: more means that another thread took over the id
+        // (exec from a thread that is not the leader), whose past is not ours to tell.
+        self.told.run = self.told.run.max(books.run.saturating_sub(LAG));
+        self.told.queue = self.told.queue.max(books.queue.saturating_sub(LAG));
         self.at = now;
         self.fresh = false;
         self.cpu = cpu;
