@@ -32,6 +32,18 @@ fn recorded(command: &std::process::Command) -> Option<Recording> {
     }
 }
 
+/// As `recorded`, polled without long pauses: how exact a sampled figure is depends on that.
+fn recorded_steadily(command: &std::process::Command) -> Option<Recording> {
+    for _ in 0..8 {
+        let recording = recorded(command)?;
+        if recording.longest_drain_gap < Duration::from_millis(25) {
+            return Some(recording);
+        }
+    }
+    tiers::skip("the machine is too busy to poll every 25 ms");
+    None
+}
+
 #[test]
 #[ignore = "a program for the tests below"]
 fn program_sleeps_and_computes() {
@@ -60,7 +72,9 @@ fn program_sleeps_and_computes() {
 
 #[test]
 fn recorded_sleeping_and_running_are_what_the_program_measures() {
-    let Some(recording) = recorded(&program("program_sleeps_and_computes")) else { return };
+    let Some(recording) = recorded_steadily(&program("program_sleeps_and_computes")) else {
+        return;
+    };
     assert_eq!(recording.root_life().start.how, StartKind::Root);
     let life = recording.worker_life();
     assert_eq!(life.start.how, StartKind::Found);
@@ -94,7 +108,7 @@ fn program_waits() {
 
 #[test]
 fn recorded_waits_have_their_reason_and_object() {
-    let Some(recording) = recorded(&program("program_waits")) else { return };
+    let Some(recording) = recorded_steadily(&program("program_waits")) else { return };
     let lives = recording.lives();
     let calls: Vec<(u16, FdKind)> = lives
         .iter()
@@ -157,7 +171,9 @@ fn program_execs_from_a_thread() {
 
 #[test]
 fn recorded_exec_of_a_thread_does_not_inherit_its_past() {
-    let Some(recording) = recorded(&program("program_execs_from_a_thread")) else { return };
+    let Some(recording) = recorded_steadily(&program("program_execs_from_a_thread")) else {
+        return;
+    };
     let life = recording.root_life();
     let slept: Nanos = life
         .intervals

@@ -45,6 +45,8 @@ pub struct Thread {
     pub moved: bool,
     /// Looks from outside during the present wait.
     pub looks: u32,
+    /// It was a zombie at the last poll.
+    pub dying: bool,
     tid: Tid,
     start: Nanos,
     start_ticks: u64,
@@ -209,10 +211,15 @@ impl Tree {
         if !comm.is_empty() {
             batch.push(Event::Rename(Rename { time: start, tid, name: comm.clone() }));
         }
-        let (vsize, moved, looks) = (0, true, 0);
+        let (vsize, moved, looks, dying) = (0, true, 0, false);
         let thread =
-            Thread { pid, ledger, comm, vsize, moved, looks, tid, start, start_ticks, file };
+            Thread { pid, ledger, comm, vsize, moved, looks, dying, tid, start, start_ticks, file };
         self.threads.insert(tid, thread);
+    }
+
+    /// Whether `pid` has threads beside its leader.
+    pub fn lives(&self, pid: Pid) -> bool {
+        self.processes.get(&pid).is_some_and(|process| process.threads > 1)
     }
 
     /// Living threads, in order.
