@@ -139,6 +139,8 @@ fn recorded_process_trees_have_what_lives_long_enough() {
     for wanted in ["sleep 0.1", "sleep 0.12", "sleep 0.05"] {
         assert!(execs.iter().any(|argv| argv == wanted), "{wanted} in {execs:?}");
     }
+    // A child that has not run another program yet has no exec of its own.
+    assert!(execs.iter().filter(|argv| argv.starts_with("/bin/sh")).count() <= 1, "{execs:?}");
     let lives = recording.lives();
     let pids: Vec<u32> = lives.iter().map(|l| l.start.pid.0).collect();
     for life in lives.iter().filter(|l| l.start.pid != recording.root) {
