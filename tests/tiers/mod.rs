@@ -57,10 +57,14 @@ pub struct Recording {
 /// A process that waits to become `command` until a line comes on its stdin.
 fn hold(command: &Command) -> Child {
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "read -r go && exec \"$0\" \"$@\""]);
+    shell.args(["-c", "echo r; read -r go && exec \"$0\" \"$@\""]);
     shell.arg(command.get_program()).args(command.get_args());
     shell.stdin(Stdio::piped()).stdout(Stdio::piped());
-    shell.spawn().expect("a shell")
+    let mut shell = shell.spawn().expect("a shell");
+    // `spawn` returns in the middle of the shell's own exec, which is not the one to record.
+    let output = shell.stdout.as_mut().expect("piped");
+    output.read_exact(&mut [0; 2]).expect("the shell is ready");
+    shell
 }
 
 /// Records `command` until it ends.
