@@ -10,7 +10,9 @@ use std::process::Child;
 use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::Duration;
+use std::time::Instant;
 use timesink::capture::CaptureStats;
 use timesink::capture::Options;
 use timesink::capture::Source;
@@ -33,6 +35,9 @@ pub const OPTIONS: Options = Options { sample_hz: 997, wait_stacks: true };
 /// Set for the part of a test that runs as an ordinary user.
 const AS_USER: &str = "TIMESINK_TEST_AS_USER";
 
+/// Held while recording: tests that run side by side would disturb each other's times.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Everything one recording gave.
 pub struct Recording {
     /// The root.
@@ -41,6 +46,8 @@ pub struct Recording {
     pub events: Vec<Event>,
     /// What the command wrote to stdout.
     pub stdout: String,
+    /// Longest time between two drains: a busy machine may keep the test from its CPU.
+    pub longest_drain_gap: Duration,
     /// How it ended.
     pub status: ExitStatus,
     /// What the source said at the end.
@@ -50,14 +57,19 @@ pub struct Recording {
 /// A process that waits to become `command` until a line comes on its stdin.
 fn hold(command: &Command) -> Child {
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "read -r go && exec \"$0\" \"$@\""]);
+    shell.args(["-c", "echo r; read -r go && exec \"$0\" \"$@\""]);
     shell.arg(command.get_program()).args(command.get_args());
     shell.stdin(Stdio::piped()).stdout(Stdio::piped());
-    shell.spawn().expect("a shell")
+    let mut shell = shell.spawn().expect("a shell");
+    // `spawn` returns in the middle of the shell's own exec, which is not the one to record.
+    let output = shell.stdout.as_mut().expect("piped");
+    output.read_exact(&mut [0; 2]).expect("the shell is ready");
+    shell
 }
 
 /// Records `command` until it ends.
 pub fn record(source: &mut dyn Source, command: &Command) -> Recording {
+    let _alone = ALONE.lock();
     let mut child = hold(command);
     let root = Pid(child.id());
     let mut events = Vec::new();
@@ -73,17 +85,21 @@ pub fn record(source: &mut dyn Source, command: &Command) -> Recording {
         let mut text = String::new();
         output.read_to_string(&mut text).map(|_| text)
     });
+    let mut drained = Instant::now();
+    let mut longest_drain_gap = Duration::ZERO;
     let status = loop {
         if let Some(status) = child.try_wait().expect("our child") {
             break status;
         }
         source.drain(&mut sink).expect("drain");
         std::thread::sleep(Duration::from_millis(10));
+        longest_drain_gap = longest_drain_gap.max(drained.elapsed());
+        drained = Instant::now();
     };
     let stats = source.stop(&mut sink).expect("stop");
     let stdout = reader.join().expect("no panic").expect("text");
     events.sort_by_key(Event::time);
-    Recording { root, events, stdout, status, stats }
+    Recording { root, events, stdout, longest_drain_gap, status, stats }
 }
 
 /// A thread whose exit was not seen yet.
@@ -267,6 +283,7 @@ pub fn again_as_ordinary_user() {
         skip(why);
         return;
     }
+    let _alone = ALONE.lock();
     // Somewhere that user can read, whatever the permissions of the build directory.
     let directory =
         tempfile::Builder::new().prefix("timesink-test").tempdir().expect("a directory");

@@ -6,7 +6,8 @@
 //!   thread    |----New(runnable)--|-----on CPU----|--Off(one Interval)--|--on CPU--|
 //! ```
 //! Two ins or two outs in a row mean that a record between them was lost: the stretch is a
-//! `Gap` and thereby unknown, never guessed.
+//! `Gap` and thereby unknown, never guessed. So is a wait during which any CPU lost records,
+//! though its ends were seen: the thread may have come and gone in between.
 
 use super::record::Comm;
 use super::record::Raw;
@@ -48,10 +49,26 @@ pub enum Output {
 /// Where a thread is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
-    /// On a CPU since then.
-    On(Nanos),
+    /// On this CPU since then.
+    On { since: Nanos, cpu: u16 },
     /// Off since then.
     Off { since: Nanos, left: Left, cpu: u16 },
+}
+
+impl Place {
+    fn since(self) -> Nanos {
+        match self {
+            Self::On { since, .. } | Self::Off { since, .. } => since,
+        }
+    }
+}
+
+/// A stretch in which a CPU lost records of switches.
+#[derive(Clone, Copy, Debug)]
+struct Loss {
+    cpu: u16,
+    from: Nanos,
+    to: Nanos,
 }
 
 #[derive(Debug)]
@@ -60,8 +77,6 @@ struct Thread {
     place: Place,
     /// How often it was seen getting a CPU.
     runs: u64,
-    /// When anything was last known of it.
-    last: Nanos,
     /// Looks from outside during the present wait.
     looks: u32,
 }
@@ -94,6 +109,9 @@ pub struct Machine {
     processes: FastMap<Pid, Process>,
     /// Time of the last record of each CPU's ring: losses lie between two of them.
     rings: FastMap<u16, Nanos>,
+    losses: Vec<Loss>,
+    /// Losses come through [`Machine::lose`], as they are counted; records of them are ignored.
+    pub counted: bool,
     /// Records lost of any kind.
     pub lost: u64,
     /// Times the kernel paused sampling.
@@ -110,6 +128,8 @@ impl Machine {
             threads: FastMap::default(),
             processes: FastMap::default(),
             rings: FastMap::default(),
+            losses: Vec::new(),
+            counted: false,
             lost: 0,
             throttled: 0,
         }
@@ -127,7 +147,7 @@ impl Machine {
             What::Out { preempted } => self.switch_out(time, pid, tid, cpu, preempted, out),
             What::Fork(task) => self.fork(time, task, cpu, out),
             What::Exit(task) => self.exit(time, task.tid, out),
-            What::Comm(comm) if comm.exec => self.exec(time, pid, *comm, out),
+            What::Comm(comm) if comm.exec => self.exec(time, pid, cpu, *comm, out),
             What::Comm(comm) => out(rename(time, tid, comm.name)),
             What::Map(mapping) => self.map(*mapping, out),
             What::Sample(sample) => {
@@ -143,9 +163,13 @@ impl Machine {
                     out(Output::Job(Job::Stack { raw: sample.stack, event }));
                 }
             }
-            What::Lost(count) => self.lose(LostKind::Intervals, count, before, time, cpu, out),
-            What::LostSamples(count) => {
-                self.lose(LostKind::Samples, count, before, time, cpu, out);
+            // The event's own counters are earlier and tell samples from switches.
+            What::Lost(_) if self.counted => {}
+            What::Lost(count) => {
+                let what = LostKind::Intervals;
+                let lost = Lost { from: before, to: time, what, cpu: Some(cpu), count };
+                self.lose(&lost);
+                out(Output::Event(Event::Lost(lost)));
             }
             What::Throttled => self.throttled += 1,
         }
@@ -157,17 +181,45 @@ impl Machine {
         self.started
     }
 
-    fn lose(
-        &mut self,
-        what: LostKind,
-        count: u64,
-        from: Nanos,
-        to: Nanos,
-        cpu: u16,
-        out: &mut dyn FnMut(Output),
-    ) {
-        self.lost += count;
-        out(Output::Event(Event::Lost(Lost { from, to, what, cpu: Some(cpu), count })));
+    /// Notes records that a CPU lost. Those of switches make what they touch unknown.
+    pub fn lose(&mut self, lost: &Lost) {
+        self.lost += lost.count;
+        let Some(cpu) = lost.cpu.filter(|_| lost.what != LostKind::Samples) else { return };
+        let (from, to) = (lost.from, lost.to);
+        match self.losses.iter_mut().rev().find(|loss| loss.cpu == cpu) {
+            Some(last) if from <= last.to => last.to = last.to.max(to),
+            _ => self.losses.push(Loss { cpu, from, to }),
+        }
+    }
+
+    /// Whether any CPU lost switches in `from..to`.
+    fn holed(&self, from: Nanos, to: Nanos) -> bool {
+        self.losses.iter().any(|loss| loss.from < to && from < loss.to)
+    }
+
+    /// Ends a stay on `cpu`: where that CPU lost records, the thread may have been off unseen. A
+    /// stay elsewhere is certain, for it would have begun and ended in that CPU's ring.
+    fn leave(&self, tid: Tid, cpu: u16, since: Nanos, time: Nanos, out: &mut dyn FnMut(Output)) {
+        for loss in self.losses.iter().filter(|loss| loss.cpu == cpu) {
+            let (from, to) = (loss.from.max(since), loss.to.min(time));
+            if from < to {
+                out(gap(tid, from, to));
+            }
+        }
+    }
+
+    /// Ends a stay off the CPU.
+    fn back(&self, tid: Tid, place: Place, cpu: u16, time: Nanos, out: &mut dyn FnMut(Output)) {
+        match place {
+            Place::Off { since, .. } if self.holed(since, time) => out(gap(tid, since, time)),
+            Place::Off { since, left, cpu: cpu_off } => {
+                let interval = interval(tid, since, time, left, cpu_off, cpu, false);
+                out(Output::Event(Event::Interval(interval)));
+            }
+            // It never left, as far as we saw.
+            Place::On { since, .. } if since < time => out(gap(tid, since, time)),
+            Place::On { .. } => {}
+        }
     }
 
     fn switch_in(
@@ -178,21 +230,10 @@ impl Machine {
         cpu: u16,
         out: &mut dyn FnMut(Output),
     ) {
-        let Some(thread) = self.known(time, pid, tid, out) else { return };
+        let Some(thread) = self.known(time, pid, tid, cpu, out) else { return };
         thread.runs += 1;
-        let event = match thread.place {
-            Place::Off { since, left, cpu: cpu_off } => {
-                Event::Interval(interval(tid, since, time, left, cpu_off, cpu, false))
-            }
-            // It never left, as far as we saw.
-            Place::On(since) if since < time => {
-                Event::Gap(Gap { tid, from: since, to: time, count: 1, sequence: None })
-            }
-            Place::On(_) => return,
-        };
-        thread.place = Place::On(time);
-        thread.last = time;
-        out(Output::Event(event));
+        let place = std::mem::replace(&mut thread.place, Place::On { since: time, cpu });
+        self.back(tid, place, cpu, time, out);
     }
 
     fn switch_out(
@@ -204,22 +245,16 @@ impl Machine {
         preempted: bool,
         out: &mut dyn FnMut(Output),
     ) {
-        let Some(thread) = self.known(time, pid, tid, out) else { return };
-        if let Place::Off { since, .. } = thread.place {
-            // Back and gone again unseen in between.
-            out(Output::Event(Event::Gap(Gap {
-                tid,
-                from: since,
-                to: time,
-                count: 1,
-                sequence: None,
-            })));
-        }
+        let Some(thread) = self.known(time, pid, tid, cpu, out) else { return };
         let left =
             if preempted { Left::Preempted } else { Left::Blocked { uninterruptible: false } };
-        thread.place = Place::Off { since: time, left, cpu };
-        thread.last = time;
+        let place = std::mem::replace(&mut thread.place, Place::Off { since: time, left, cpu });
         thread.looks = 0;
+        match place {
+            Place::On { since, cpu } => self.leave(tid, cpu, since, time, out),
+            // Back and gone again unseen in between.
+            Place::Off { since, .. } => out(gap(tid, since, time)),
+        }
     }
 
     /// The thread; one whose fork record was lost starts here.
@@ -228,6 +263,7 @@ impl Machine {
         time: Nanos,
         pid: Pid,
         tid: Tid,
+        cpu: u16,
         out: &mut dyn FnMut(Output),
     ) -> Option<&mut Thread> {
         // The kernel's mark for a task that is already gone from the pid tables.
@@ -238,13 +274,13 @@ impl Machine {
             let (parent_tid, parent_pid) = (Tid(0), Pid(0));
             let how = StartKind::Found;
             let start = Start { time, tid, pid, parent_tid, parent_pid, how };
-            self.add(start, Place::On(time), out);
+            self.add(start, Place::On { since: time, cpu }, out);
         }
         self.threads.get_mut(&tid)
     }
 
     fn add(&mut self, start: Start, place: Place, out: &mut dyn FnMut(Output)) {
-        let thread = Thread { pid: start.pid, place, runs: 0, last: start.time, looks: 0 };
+        let thread = Thread { pid: start.pid, place, runs: 0, looks: 0 };
         self.threads.insert(start.tid, thread);
         self.processes.entry(start.pid).or_default().threads += 1;
         out(Output::Event(Event::Start(start)));
@@ -254,13 +290,9 @@ impl Machine {
         let Task { pid, ppid: parent_pid, tid, ptid: parent_tid } = task;
         if let Some(old) = self.threads.get(&tid) {
             // The id is used again, so the exit of its former owner was lost.
-            let (last, since) = (old.last, old.place);
-            let from = match since {
-                Place::On(since) | Place::Off { since, .. } => since.max(last),
-            };
-            if from < time {
-                let gap = Gap { tid, from, to: time, count: 1, sequence: None };
-                out(Output::Event(Event::Gap(gap)));
+            let since = old.place.since();
+            if since < time {
+                out(gap(tid, since, time));
             }
             self.end(time, tid, out);
         }
@@ -275,11 +307,10 @@ impl Machine {
 
     fn exit(&mut self, time: Nanos, tid: Tid, out: &mut dyn FnMut(Output)) {
         let Some(thread) = self.threads.get(&tid) else { return };
-        if let Place::Off { since, .. } = thread.place
-            && since < time
-        {
-            let gap = Gap { tid, from: since, to: time, count: 1, sequence: None };
-            out(Output::Event(Event::Gap(gap)));
+        match thread.place {
+            Place::On { since, cpu } => self.leave(tid, cpu, since, time, out),
+            Place::Off { since, .. } if since < time => out(gap(tid, since, time)),
+            Place::Off { .. } => {}
         }
         self.end(time, tid, out);
     }
@@ -304,17 +335,16 @@ impl Machine {
         }
     }
 
-    fn exec(&mut self, time: Nanos, pid: Pid, comm: Comm, out: &mut dyn FnMut(Output)) {
+    fn exec(&mut self, time: Nanos, pid: Pid, cpu: u16, comm: Comm, out: &mut dyn FnMut(Output)) {
         let leader = Tid::from(pid);
         let old_tid = self.caller_of_exec(pid);
-        if let Some(mut thread) = self.threads.remove(&old_tid) {
-            thread.last = time;
+        if let Some(thread) = self.threads.remove(&old_tid) {
             self.threads.insert(leader, thread);
         } else {
             let (parent_tid, parent_pid) = (Tid(0), Pid(0));
             let how = if pid == self.root { StartKind::Root } else { StartKind::Found };
             let start = Start { time, tid: leader, pid, parent_tid, parent_pid, how };
-            self.add(start, Place::On(time), out);
+            self.add(start, Place::On { since: time, cpu }, out);
         }
         self.settle_exec(pid, None, out);
         let (path, argv) = comm.command.unwrap_or_default();
@@ -416,18 +446,30 @@ impl Machine {
         let mut threads: Vec<(Tid, Thread)> = self.threads.drain().collect();
         threads.sort_unstable_by_key(|(tid, _)| *tid);
         for (tid, thread) in threads {
-            if let Place::Off { since, left, cpu } = thread.place
-                && since < time
-            {
-                let open = interval(tid, since, time, left, cpu, cpu, true);
-                out(Output::Event(Event::Interval(open)));
+            let Thread { pid, place, runs, .. } = thread;
+            let books = books(pid, tid, runs);
+            let since = place.since();
+            // Its exit may be among the lost records: then nobody knows what it did since.
+            let gone = !self.losses.is_empty() && books.runs.is_none();
+            match place {
+                _ if since >= time => {}
+                _ if gone => out(gap(tid, since, time)),
+                Place::On { since, cpu } => self.leave(tid, cpu, since, time, out),
+                Place::Off { .. } if self.holed(since, time) => out(gap(tid, since, time)),
+                Place::Off { left, cpu, .. } => {
+                    let open = interval(tid, since, time, left, cpu, cpu, true);
+                    out(Output::Event(Event::Interval(open)));
+                }
             }
-            let (pid, how) = (thread.pid, ExitKind::Alive);
-            let books = books(pid, tid, thread.runs);
+            let how = if gone { ExitKind::Process { status: None } } else { ExitKind::Alive };
             out(Output::Event(Event::Exit(Exit { time, tid, pid, how, books })));
         }
         self.processes.clear();
     }
+}
+
+fn gap(tid: Tid, from: Nanos, to: Nanos) -> Output {
+    Output::Event(Event::Gap(Gap { tid, from, to, count: 1, sequence: None }))
 }
 
 fn rename(time: Nanos, tid: Tid, name: Text) -> Output {

@@ -28,6 +28,8 @@ use super::sys::perf_event::Ring;
 use super::sys::perf_event::monotonic;
 use crate::model::Books;
 use crate::model::Event;
+use crate::model::Lost;
+use crate::model::LostKind;
 use crate::model::Nanos;
 use crate::model::Pid;
 use crate::model::Record;
@@ -51,14 +53,35 @@ const ENOUGH_PAGES: usize = 64;
 /// User stack in each CPU sample, bytes. A multiple of 8 below 64 KiB.
 const STACK_BYTES: u32 = 8 * 1024;
 
+/// Events and ring of one CPU.
+struct Cpu {
+    number: u16,
+    ring: Ring,
+    sideband: EventFd,
+    sampling: Option<EventFd>,
+    /// Losses of the two that are told.
+    told: [u64; 2],
+    /// Time of the newest record read.
+    newest: Nanos,
+}
+
+impl Cpu {
+    /// Losses that were not told, by kind. A kernel that does not count says so by records.
+    fn losses(&mut self) -> [(LostKind, u64); 2] {
+        let sampling = self.sampling.as_ref().and_then(EventFd::lost);
+        let now = [self.sideband.lost(), sampling].map(Option::unwrap_or_default);
+        let told = std::mem::replace(&mut self.told, now);
+        [(LostKind::Intervals, now[0] - told[0]), (LostKind::Samples, now[1] - told[1])]
+    }
+}
+
 /// Recorder of the `perf` tier.
 pub struct PerfSource {
     options: Options,
     /// Whether samples may cover the kernel.
     kernel: bool,
     /// Open while recording: closing an event ends it.
-    events: Vec<EventFd>,
-    rings: Vec<Ring>,
+    cpus: Vec<Cpu>,
     pages: usize,
     warnings: Vec<String>,
     naming: Option<Naming>,
@@ -81,8 +104,7 @@ impl PerfSource {
         Ok(Self {
             options,
             kernel,
-            events: Vec::new(),
-            rings: Vec::new(),
+            cpus: Vec::new(),
             pages: 0,
             warnings: Vec::new(),
             naming: None,
@@ -96,27 +118,26 @@ impl PerfSource {
 
     /// Opens the events of every CPU with rings of `pages` each.
     fn open(&mut self, pid: Pid, cpus: &[u16], pages: usize) -> io::Result<()> {
-        self.events.clear();
-        self.rings.clear();
-        for &cpu in cpus {
-            let sideband = match EventFd::sideband(pid.0, cpu) {
+        self.cpus.clear();
+        self.warnings.clear();
+        for &number in cpus {
+            let sideband = match EventFd::sideband(pid.0, number) {
                 // Went offline since we read the list.
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
                 other => other?,
             };
-            self.rings.push(Ring::map(&sideband, pages)?);
-            if self.options.sample_hz > 0 {
+            let ring = Ring::map(&sideband, pages)?;
+            let sampling = (self.options.sample_hz > 0).then(|| {
                 let period = period(self.options);
-                let opened = EventFd::sampling(pid.0, cpu, period, STACK_BYTES, self.kernel)
-                    .and_then(|event| event.redirect(&sideband).map(|()| event));
-                match opened {
-                    Ok(event) => self.events.push(event),
-                    Err(error) => {
-                        self.warnings.push(format!("CPU {cpu} has no CPU samples: {error}"));
-                    }
-                }
-            }
-            self.events.push(sideband);
+                let event = EventFd::sampling(pid.0, number, period, STACK_BYTES, self.kernel)?;
+                event.redirect(&sideband).map(|()| event)
+            });
+            let sampling = sampling.and_then(|opened: io::Result<EventFd>| {
+                let failed = |error| format!("CPU {number} has no CPU samples: {error}");
+                opened.map_err(|error| self.warnings.push(failed(error))).ok()
+            });
+            let newest = monotonic();
+            self.cpus.push(Cpu { number, ring, sideband, sampling, told: [0; 2], newest });
         }
         self.pages = pages;
         Ok(())
@@ -126,8 +147,9 @@ impl PerfSource {
     fn read(&mut self) -> f64 {
         let (pending, scratch) = (&mut self.pending, &mut self.scratch);
         let mut fill = 0.0_f64;
-        for ring in &self.rings {
-            fill = fill.max(ring.read(scratch, &mut |kind, misc, body| {
+        for cpu in &mut self.cpus {
+            let newest = &mut cpu.newest;
+            fill = fill.max(cpu.ring.read(scratch, &mut |kind, misc, body| {
                 let Some(mut raw) = record::parse(kind, misc, body) else { return };
                 if let What::Comm(comm) = &mut raw.what
                     && comm.exec
@@ -135,8 +157,16 @@ impl PerfSource {
                     // Now or never: the process may be gone by the time this is settled.
                     comm.command = procfs::exe(raw.pid).map(|exe| (exe, procfs::argv(raw.pid)));
                 }
+                *newest = raw.time.max(*newest);
                 pending.push(raw);
             }));
+            // A full ring refuses all after its newest record, until we freed it just now.
+            let (from, to) = (cpu.newest, monotonic());
+            for (what, count) in cpu.losses().into_iter().filter(|&(_, count)| count > 0) {
+                let lost = Lost { from, to, what, cpu: Some(cpu.number), count };
+                self.batch.push(Event::Lost(lost));
+                self.machine.lose(&lost);
+            }
         }
         // Stable: records of one CPU with the same time stay in their order.
         pending.sort_by_key(|raw| raw.time);
@@ -287,6 +317,7 @@ impl Source for PerfSource {
         if let Some(error) = refused {
             return Err(refusal(&error));
         }
+        self.machine.counted = self.cpus.iter().all(|cpu| cpu.sideband.lost().is_some());
         if self.pages < ENOUGH_PAGES {
             self.warnings.push(format!(
                 "only {} pages of buffer per CPU fit into the locked-memory limit, so records may be \
@@ -315,20 +346,18 @@ impl Source for PerfSource {
         self.settle(now);
         self.pending.clear();
         let lost = self.machine.lost;
-        // A thread that is gone although no exit was seen has books no longer.
         let books =
             |pid: Pid, tid: Tid, runs: u64| -> Books { procfs::books(pid, tid, Some(runs)) };
         let (batch, naming) = (&mut self.batch, &mut self.naming);
         self.machine.finish(now, &books, &mut |output| route(output, batch, naming));
         self.deliver(sink);
-        self.events.clear();
-        self.rings.clear();
+        self.cpus.clear();
         let stacks = self.naming.take().map(|naming| naming.finish(sink)).unwrap_or_default();
         let mut warnings = std::mem::take(&mut self.warnings);
         if lost > 0 {
             warnings.push(format!(
-                "{lost} records did not fit into the kernel's buffers: the switches among them are \
-                 unknown time, starts and names of processes may be missing"
+                "{lost} records did not fit into the kernel's buffers: waits around them are unknown \
+                 time, and starts, ends and names of processes may be missing"
             ));
         }
         if self.machine.throttled > 0 {

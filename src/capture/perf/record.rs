@@ -47,8 +47,6 @@ pub enum What {
     Sample(Box<Sample>),
     /// Records of any kind did not fit into the ring before this one.
     Lost(u64),
-    /// Samples did not fit.
-    LostSamples(u64),
     /// The kernel stopped sampling for a moment: it found it too dear.
     Throttled,
 }
@@ -142,7 +140,6 @@ pub fn parse(kind: u32, misc: u16, body: &[u8]) -> Option<Raw> {
             fields.word()?;
             What::Lost(fields.word()?)
         }
-        bindings::PERF_RECORD_LOST_SAMPLES => What::LostSamples(fields.word()?),
         bindings::PERF_RECORD_THROTTLE => What::Throttled,
         _ => return None,
     };

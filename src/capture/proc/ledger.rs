@@ -51,6 +51,8 @@ pub struct Ledger {
     tid: Tid,
     /// All before is told.
     at: Nanos,
+    /// When it was last looked at: later than `at` while it stays on a CPU.
+    polled: Nanos,
     /// The wait it is in since then.
     wait: Option<(Nanos, Why)>,
     /// CPU and queue time that is told, ns.
@@ -66,12 +68,12 @@ impl Ledger {
     /// A thread that began at `start` with empty books.
     pub fn born(tid: Tid, start: Nanos) -> Self {
         let (told, last) = (SchedStat::default(), SchedStat::default());
-        Self { tid, at: start, wait: None, told, last, fresh: true, cpu: 0 }
+        Self { tid, at: start, polled: start, wait: None, told, last, fresh: true, cpu: 0 }
     }
 
     /// A thread whose time begins at `at`, when its books stood at `books`.
     pub fn continued(tid: Tid, at: Nanos, books: SchedStat) -> Self {
-        Self { tid, at, wait: None, told: books, last: books, fresh: false, cpu: 0 }
+        Self { tid, at, polled: at, wait: None, told: books, last: books, fresh: false, cpu: 0 }
     }
 
     /// Since when it is in its present wait.
@@ -87,6 +89,7 @@ impl Ledger {
     /// The thread did not move: its wait goes on.
     pub fn still(&mut self, now: Nanos) {
         self.at = self.at.max(now);
+        self.polled = self.at;
     }
 
     /// A poll at `now` found these `books`.
@@ -101,6 +104,7 @@ impl Ledger {
         let moved = books.runs != self.last.runs || self.fresh;
         let running = self.wait.is_none();
         self.last = books;
+        self.polled = self.polled.max(now);
         // Still on the same CPU visit: its books will be complete when it leaves.
         if now <= self.at || running && !moved && seen == Seen::Running {
             return;
@@ -139,6 +143,10 @@ impl Ledger {
         }
         self.told.run += run;
         self.told.queue += queue;
+        // Books can only be late by so much: more means that another thread took over the id
+        // (exec from a thread that is not the leader), whose past is not ours to tell.
+        self.told.run = self.told.run.max(books.run.saturating_sub(LAG));
+        self.told.queue = self.told.queue.max(books.queue.saturating_sub(LAG));
         self.at = now;
         self.fresh = false;
         self.cpu = cpu;
@@ -153,26 +161,36 @@ impl Ledger {
         (run, queue, period - run - queue)
     }
 
-    /// The thread is found dead at `now`. With `books` (a zombie has them, complete) its last time is
-    /// divided as ever; its end lies half-way between the earliest and the latest it can be.
-    /// Returns its end.
+    /// The thread is found dead at `now`. Its end lies half-way between the earliest and the
+    /// latest it can be. With `books` (a zombie has them, complete) its last time is divided as
+    /// ever; without, what it did since the last poll is unknown. Returns its end.
     pub fn end(
         &mut self,
         now: Nanos,
         books: Option<SchedStat>,
         out: &mut dyn FnMut(Interval),
     ) -> Nanos {
-        let (run, queue, rest) =
-            books.map_or_else(|| (0, 0, (now - self.at).0), |books| self.divide(now, books));
-        let rest = rest / 2;
         let (start, cpu) = (self.at, self.cpu);
+        let Some(books) = books else {
+            let polled = self.polled.max(start);
+            if let Some((since, why)) = self.wait.take() {
+                out(self.interval(since, polled, polled, &why, cpu));
+            }
+            let rest = (now - polled).0 / 2;
+            if rest > 0 {
+                out(self.unseen(polled, rest, 0, cpu));
+            }
+            self.at = polled + Nanos(rest);
+            return self.at;
+        };
+        let (run, queue, rest) = self.divide(now, books);
+        let rest = rest / 2;
         let woken = start + Nanos(rest);
         match self.wait.take() {
             Some((since, why)) => {
                 out(self.interval(since, woken, woken + Nanos(queue), &why, cpu));
             }
-            // Running when last seen, and its books are gone: it went on running.
-            None if books.is_none() || rest == 0 => self.queued(start, queue, cpu, out),
+            None if rest == 0 => self.queued(start, queue, cpu, out),
             None => out(self.unseen(start, rest, queue, cpu)),
         }
         self.at = start + Nanos(run + queue + rest);

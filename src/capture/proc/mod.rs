@@ -118,12 +118,20 @@ impl ProcSource {
         let stat = procfs::read_task(pid, tid, "stat").and_then(|b| procfs::parse_stat(&b));
         let Some(stat) = stat else { return self.end(tid, None) };
         if matches!(stat.state, b'Z' | b'X') {
+            // A leader among living threads may be on its way through an exec that another
+            // thread called: it looks dead until that thread has taken over its id.
+            let leads = Tid::from(pid) == tid;
+            if leads && !std::mem::replace(&mut thread.dying, true) && self.tree.lives(pid) {
+                return;
+            }
+            let Some(thread) = self.tree.threads.get(&tid) else { return };
             // Dead, not reaped: its books are complete now.
             let books = thread.read_books();
             return self.end(tid, books);
         }
         let seen = seen(&mut self.observer, pid, tid, stat.state, text);
         thread.moved = true;
+        thread.dying = false;
         thread.looks = 0;
         thread.vsize = stat.vsize;
         if thread.comm != stat.comm {

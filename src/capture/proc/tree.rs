@@ -45,6 +45,8 @@ pub struct Thread {
     pub moved: bool,
     /// Looks from outside during the present wait.
     pub looks: u32,
+    /// It was a zombie at the last poll.
+    pub dying: bool,
     tid: Tid,
     start: Nanos,
     start_ticks: u64,
@@ -209,10 +211,15 @@ impl Tree {
         if !comm.is_empty() {
             batch.push(Event::Rename(Rename { time: start, tid, name: comm.clone() }));
         }
-        let (vsize, moved, looks) = (0, true, 0);
+        let (vsize, moved, looks, dying) = (0, true, 0, false);
         let thread =
-            Thread { pid, ledger, comm, vsize, moved, looks, tid, start, start_ticks, file };
+            Thread { pid, ledger, comm, vsize, moved, looks, dying, tid, start, start_ticks, file };
         self.threads.insert(tid, thread);
+    }
+
+    /// Whether `pid` has threads beside its leader.
+    pub fn lives(&self, pid: Pid) -> bool {
+        self.processes.get(&pid).is_some_and(|process| process.threads > 1)
     }
 
     /// Living threads, in order.
@@ -277,11 +284,22 @@ impl Tree {
             start_time(stat.start_ticks, earliest, now - Nanos(books.run + books.queue), now);
         let how = StartKind::Found;
         batch.push(Event::Start(Start { time, tid, pid, parent_tid, parent_pid, how }));
-        let program = self.processes.get(&parent_pid).map(|p| p.program.clone());
-        self.process(pid, parent_pid, program.unwrap_or_default());
+        let program = self.inherited(pid, parent_pid);
+        self.process(pid, parent_pid, program);
         let ledger = Ledger::born(tid, time);
         self.insert(pid, tid, ledger, time, stat.start_ticks, Some(stat.comm), batch);
         true
+    }
+
+    /// The program a new process began with: its parent's, before or after an exec of the parent
+    /// that was not noticed yet.
+    fn inherited(&self, pid: Pid, parent: Pid) -> Program {
+        let known = self.processes.get(&parent).map(|p| p.program.clone()).unwrap_or_default();
+        if pid == parent || known == Program::read(pid) {
+            return known;
+        }
+        let present = Program::read(parent);
+        if present.exe.is_some() { present } else { known }
     }
 
     /// Processes that are new or run another program, among those that ran. Ends the round.

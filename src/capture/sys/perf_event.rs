@@ -4,7 +4,9 @@ use crate::model::Nanos;
 use perf_event_open_sys::bindings;
 use perf_event_open_sys::bindings::perf_event_attr;
 use perf_event_open_sys::bindings::perf_event_mmap_page;
+use std::fs::File;
 use std::io;
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
@@ -70,7 +72,10 @@ pub fn clock_ticks() -> u64 {
 
 /// An open event.
 #[derive(Debug)]
-pub struct EventFd(OwnedFd);
+pub struct EventFd {
+    file: File,
+    counts_losses: bool,
+}
 
 fn common(attr: &mut perf_event_attr) {
     attr.size = size_of::<perf_event_attr>() as u32;
@@ -88,6 +93,18 @@ fn common(attr: &mut perf_event_attr) {
 }
 
 fn open(attr: &mut perf_event_attr, pid: u32, cpu: u16) -> io::Result<EventFd> {
+    // Counting what a full ring refused exists since Linux 6.0.
+    attr.read_format = u64::from(bindings::PERF_FORMAT_LOST);
+    open_as_is(attr, pid, cpu).or_else(|error| match error.raw_os_error() {
+        Some(libc::EINVAL) => {
+            attr.read_format = 0;
+            open_as_is(attr, pid, cpu)
+        }
+        _ => Err(error),
+    })
+}
+
+fn open_as_is(attr: &mut perf_event_attr, pid: u32, cpu: u16) -> io::Result<EventFd> {
     let flags = u64::from(bindings::PERF_FLAG_FD_CLOEXEC);
     let pid = i32::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // SAFETY: `attr` is a valid attribute of the size it states; the kernel only reads it
@@ -98,7 +115,8 @@ fn open(attr: &mut perf_event_attr, pid: u32, cpu: u16) -> io::Result<EventFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: `fd` is a fresh descriptor that nobody else owns.
-    Ok(EventFd(unsafe { OwnedFd::from_raw_fd(fd) }))
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(EventFd { file: File::from(fd), counts_losses: attr.read_format != 0 })
 }
 
 impl EventFd {
@@ -149,11 +167,22 @@ impl EventFd {
         open(&mut attr, pid, cpu)
     }
 
+    /// How many records of this event, its inherited copies included, found the ring full so
+    /// far. `None` where the kernel does not count.
+    pub fn lost(&self) -> Option<u64> {
+        if !self.counts_losses {
+            return None;
+        }
+        let mut counts = [0; 16];
+        (&self.file).read_exact(&mut counts).ok()?;
+        counts[8..].try_into().ok().map(u64::from_ne_bytes)
+    }
+
     /// Sends this event's records to the ring of `other` (same CPU, same clock).
     pub fn redirect(&self, other: &Self) -> io::Result<()> {
         // SAFETY: both descriptors are open perf events that `self` and `other` own.
         let result = unsafe {
-            perf_event_open_sys::ioctls::SET_OUTPUT(self.0.as_raw_fd(), other.0.as_raw_fd())
+            perf_event_open_sys::ioctls::SET_OUTPUT(self.file.as_raw_fd(), other.file.as_raw_fd())
         };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
@@ -183,7 +212,7 @@ impl Ring {
                 size + page,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
-                event.0.as_raw_fd(),
+                event.file.as_raw_fd(),
                 0,
             )
         };

@@ -189,3 +189,47 @@ fn sleepers_are_looked_at_once_and_again_much_later() {
     assert!(machine.sleepers(Nanos::from_millis(500), least).is_empty());
     assert_eq!(machine.sleepers(Nanos::from_millis(1_001), least).len(), 1);
 }
+
+/// As `told`, with records lost on CPU 0 in `from..to`.
+fn told_with_loss(line: &str, from: u64, to: u64) -> Vec<String> {
+    let mut machine = Machine::new(ROOT, Nanos(1));
+    let lost =
+        |what, cpu| Lost { from: Nanos(from), to: Nanos(to), what, cpu: Some(cpu), count: 1 };
+    machine.lose(&lost(LostKind::Intervals, 0));
+    machine.lose(&lost(LostKind::Samples, 0));
+    let mut told = Vec::new();
+    let mut take = |output| match output {
+        Output::Event(Event::Gap(e)) => told.push(format!("gap {}..{}", e.from.0, e.to.0)),
+        Output::Event(Event::Interval(e)) => told.push(format!("{}..{}", e.off.0, e.on.0)),
+        _ => {}
+    };
+    for record in drawn(10, line) {
+        machine.apply(record, &mut take);
+    }
+    machine.finish(Nanos(1_000), &|_, _, _| Books::default(), &mut take);
+    told
+}
+
+#[test]
+fn what_a_loss_touches_is_unknown_and_nothing_else() {
+    // A wait across the loss may have been two.
+    assert_eq!(told_with_loss("e b  i b i x", 30, 40), ["gap 20..50", "70..90"]);
+    // Running across it may have had a wait in it.
+    assert_eq!(told_with_loss("e  b i    b i x", 60, 70), ["30..50", "gap 60..70", "100..120"]);
+    // Nothing is known of a thread that is gone though its exit was never seen.
+    assert_eq!(told_with_loss("e b i", 500, 600), ["20..40", "gap 40..1000"]);
+    assert_eq!(told_with_loss("e b i b", 50, 70), ["20..40", "gap 50..60", "gap 60..1000"]);
+}
+
+#[test]
+fn running_elsewhere_is_not_touched_by_a_loss() {
+    let mut machine = Machine::new(ROOT, Nanos(1));
+    let (from, to, cpu) = (Nanos(0), Nanos(900), Some(7));
+    machine.lose(&Lost { from, to, what: LostKind::Intervals, cpu, count: 1 });
+    let mut gaps = 0;
+    for record in drawn(10, "e        b i x") {
+        machine
+            .apply(record, &mut |o| gaps += u32::from(matches!(o, Output::Event(Event::Gap(_)))));
+    }
+    assert_eq!(gaps, 1, "the wait may hide a visit to CPU 7; the running on CPU 0 hides none");
+}
