@@ -2,6 +2,7 @@
 //! the trace file, of analysis or of output.
 
 pub mod naming;
+pub mod probe_ring;
 pub mod sys;
 
 use crate::model::Nanos;

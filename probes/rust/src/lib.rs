@@ -55,6 +55,7 @@ pub use reader::Reader;
 pub use reader::What;
 pub use sys::monotonic_ns;
 pub use sys::pin_to_cpu;
+pub use sys::thread_cpu_ns;
 
 /// The environment variable that names the shared file: an absolute path.
 pub const ENVIRONMENT: &str = "TIMESINK_PROBE";
