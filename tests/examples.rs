@@ -1,7 +1,11 @@
 //! Every example runs, ends well, and prints what it measured: the truth that reports are held to.
-#![allow(clippy::disallowed_methods, reason = "tests are not a pure module")]
+#![allow(clippy::disallowed_methods, clippy::print_stderr, reason = "tests are no pure module")]
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -187,4 +191,28 @@ fn spans_reach_a_recorder_from_every_thread_and_process() {
     expect("subprocess", children, &[("run_and_wait", 2), ("compute", 1)]);
     let jobs = "--jobs 3 --job-ms 0 --every-ms 0";
     expect("thread_pool", jobs, &[("run_job", 3), ("submit_job", 3)]);
+}
+
+#[test]
+fn spans_reach_root_from_a_program_of_another_user() {
+    const NOBODY: u32 = 65_534;
+    if std::fs::metadata("/proc/self").expect("/proc").uid() != 0 {
+        let why = "skipped: only root can run programs as another user";
+        assert!(std::env::var_os("TIMESINK_NO_SKIP").is_none(), "{why}");
+        eprintln!("{why}");
+        return;
+    }
+    // The build directory may be closed to others.
+    let open = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir();
+    let open = open.expect("a directory");
+    let program = open.path().join("serial");
+    std::fs::copy(binary("serial"), &program).expect("copied");
+    let mut ring = ProbeRing::create_for(Some((NOBODY, NOBODY))).expect("a ring");
+    let mut command = Command::new(&program);
+    command.args(["--load-ms", "0", "--compute-ms", "0", "--store-ms", "0"]).current_dir("/");
+    command.uid(NOBODY).gid(NOBODY).env(timesink_probe::ENVIRONMENT, ring.path());
+    truth("serial", &mut command);
+    let mut count = 0;
+    ring.drain(&mut |_| count += 1);
+    assert_eq!(count, 2 * 3);
 }
