@@ -1,5 +1,4 @@
-//! An event loop: TCP clients and an echo server on loopback, the server answering after a
-//! timer.
+//! An event loop: TCP clients and an echo server on loopback that answers after a timer.
 //!
 //! The report must show the runtime's threads in `poll` (epoll: on sockets and timers), hardly on
 //! the CPU, and the process as an event loop. No thread waits for a socket as such: tasks do.

@@ -4,7 +4,7 @@
 //! under fsync. Reading back costs little: the pages are still in memory. On a file system in
 //! memory (tmpfs) nothing waits, and the report must say that too.
 //!
-//! Options: --threads 3  --blocks 100 (per thread)  --block-kb 64  --dir DIR (the temporary one)
+//! Options: --threads 3  --blocks 300 (per thread)  --block-kb 64  --dir DIR (the temporary one)
 mod support;
 
 use std::fs::File;
@@ -19,7 +19,7 @@ use support::{Args, spawn, timed, truth};
 fn main() -> io::Result<()> {
     let mut args = Args::parse(include_str!("threads_io.rs"));
     let threads = args.number("threads", 3);
-    let blocks = args.number("blocks", 100);
+    let blocks = args.number("blocks", 300);
     let block = args.number("block-kb", 64) as usize * 1024;
     let dir = args.text("dir", &std::env::temp_dir().to_string_lossy());
     args.finish();

@@ -220,6 +220,8 @@ pub fn unpack(bytes: &[u8]) -> Option<(Unpacked<'_>, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{CUT, FIELDS_MAX, Kind, NAME_MAX, RECORD_WORDS_MAX, pack, unpack};
 
     fn bytes(packed: &super::Packed, time: u64) -> Vec<u8> {
@@ -256,5 +258,26 @@ mod tests {
         let exact = "x".repeat(NAME_MAX);
         let raw = bytes(&pack(None, &exact, "", ""), 5);
         assert_eq!(unpack(&raw).expect("a record").0.name, exact.as_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn any_words_are_a_record_that_fits_or_none(
+            kind in 0_u64..5,
+            sizes in (0_u64..300, 0_u64..256, 0_u64..600),
+            off in prop_oneof![9 => Just(0), 1 => -2_i64..3],
+            have in 0_usize..120,
+        ) {
+            let fixed = if kind == 3 { 2 } else { 3 };
+            let needed = fixed + (sizes.0 + sizes.1 + sizes.2).div_ceil(8);
+            let length = needed.saturating_add_signed(off);
+            let first = length | kind << 16 | sizes.0 << 24 | sizes.1 << 40 | sizes.2 << 48;
+            let mut words = vec![u64::MAX; have];
+            words.iter_mut().take(1).for_each(|word| *word = first);
+            let raw: Vec<u8> = words.into_iter().flat_map(u64::to_ne_bytes).collect();
+            let whole = off == 0 && (1..4).contains(&kind) && length as usize <= RECORD_WORDS_MAX;
+            let found = unpack(&raw).map(|(_, length)| length / 8);
+            prop_assert_eq!(found, (whole && length as usize <= have).then_some(length as usize));
+        }
     }
 }

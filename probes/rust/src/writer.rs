@@ -333,4 +333,27 @@ mod tests {
         }
         assert_eq!((reader.lost(), reader.damaged()), (0, 0));
     }
+
+    #[test]
+    fn every_span_that_is_entered_has_room_to_be_left() {
+        const DEEP: u64 = 20_000;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("ring");
+        let mut reader = Reader::create(&path, 1).expect("a ring");
+        let writer = Writer::open(&path).expect("a writer");
+        (1..=DEEP).for_each(|id| writer.enter(id, &pack(Some(id), "deep", "test", "")));
+        (1..=DEEP).rev().for_each(|id| writer.leave(id));
+        let (mut open, mut read) = (Vec::new(), 0);
+        reader.drain(|message| {
+            read += 1;
+            match message.what {
+                What::Enter { span, .. } => open.push(span),
+                What::Leave { span } => assert_eq!(open.pop(), Some(span)),
+                What::Instant { .. } => panic!("there was none"),
+            }
+        });
+        assert!(open.is_empty(), "{} never left", open.len());
+        assert!(read > 0 && reader.lost() > 0 && reader.damaged() == 0);
+        assert_eq!(read + reader.lost(), 2 * DEEP);
+    }
 }

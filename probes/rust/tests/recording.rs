@@ -291,6 +291,45 @@ fn files_that_are_not_a_ring_are_refused() {
     assert!(Reader::create(&ring.path, 2).is_err(), "never over an existing file");
 }
 
+#[test]
+fn times_that_cannot_be_are_damage() {
+    for time in [0, 1, timesink_probe::monotonic_ns() + 3_600_000_000_000, u64::MAX] {
+        let mut ring = Ring::new(1);
+        ring.record(|| tracing::info!("now"));
+        let offset = layout::ring_offset(1, 0) as u64 + 8;
+        ring.reader.file().write_all_at(&time.to_ne_bytes(), offset).expect("written");
+        assert!(ring.texts().is_empty(), "{time}");
+        assert_eq!(ring.reader.damaged(), 1);
+        ring.record(|| tracing::info!("later"));
+        assert_eq!(ring.texts().len(), 1, "the rest of the recording is unharmed");
+    }
+}
+
+#[test]
+fn a_writer_that_died_between_a_word_and_its_check_has_its_say() {
+    let mut ring = Ring::new(1);
+    let layer = ProbeLayer::open(&ring.path).expect("a layer");
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (said, heard) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, || tracing::info!("last words"));
+        said.send(()).expect("heard");
+        wait.recv().expect_err("only ever hung up");
+    });
+    heard.recv().expect("it spoke");
+    let check = layout::control_offset(0) + layout::control::TAIL_CHECK * 8;
+    ring.reader.file().write_all_at(&[1; 8], check as u64).expect("written");
+    assert!(ring.texts().is_empty(), "it may be writing at this moment");
+    drop(go);
+    thread.join().expect("no panic");
+    assert_eq!(ring.texts(), ["! last words recording "]);
+    assert_eq!((ring.reader.lost(), ring.reader.damaged()), (0, 0));
+    // The slot's next owner starts with words that match.
+    ring.record(|| tracing::info!("next"));
+    assert_eq!(ring.texts(), ["! next recording "]);
+}
+
 /// Where a hostile target writes: mostly where it hurts.
 fn hostile_offset() -> impl Strategy<Value = u64> {
     let ring = layout::ring_offset(2, 0) as u64;
