@@ -9,7 +9,8 @@ pub struct Dice(pub u64);
 impl Dice {
     /// 0..n
     pub fn roll(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n.max(1)
     }
 }
@@ -20,11 +21,24 @@ pub fn call(number: u16, arg0: u64, fd: FdKind, inode: u64) -> Call {
 
 pub fn start(time: u64, tid: u32, pid: u32, parent: (u32, u32), how: StartKind) -> Event {
     let (parent_tid, parent_pid) = (Tid(parent.0), Pid(parent.1));
-    Event::Start(Start { time: Nanos(time), tid: Tid(tid), pid: Pid(pid), parent_tid, parent_pid, how })
+    Event::Start(Start {
+        time: Nanos(time),
+        tid: Tid(tid),
+        pid: Pid(pid),
+        parent_tid,
+        parent_pid,
+        how,
+    })
 }
 
 pub fn exit(time: u64, tid: u32, pid: u32, how: ExitKind) -> Event {
-    Event::Exit(Exit { time: Nanos(time), tid: Tid(tid), pid: Pid(pid), how, books: Books::default() })
+    Event::Exit(Exit {
+        time: Nanos(time),
+        tid: Tid(tid),
+        pid: Pid(pid),
+        how,
+        books: Books::default(),
+    })
 }
 
 pub fn rename(time: u64, tid: u32, name: &[u8]) -> Event {
@@ -83,7 +97,19 @@ impl Machine {
         let root = Task { tid: ROOT, pid: ROOT, now: Now::Running(0), stay, sequence: 0 };
         machine.tasks.push(root);
         machine.cpus[0] = Some(0);
+        machine.found();
         machine
+    }
+
+    /// A thread that slept before the recording began.
+    fn found(&mut self) {
+        self.next_tid += 1;
+        let (tid, at) = (self.next_tid, Nanos(self.time));
+        self.events.push(start(self.time, tid, ROOT, (0, 0), StartKind::Found));
+        let mut stay = Interval::blocked(Tid(tid), at, at, at, None);
+        stay.woken = None;
+        stay.call = Some(call(232, 4, FdKind::Epoll, 0));
+        self.tasks.push(Task { tid, pid: ROOT, now: Now::Asleep, stay, sequence: 0 });
     }
 
     /// `steps` things happen, then the root exits.
@@ -114,13 +140,10 @@ impl Machine {
         if self.tasks.iter().filter(|t| t.now != Now::Gone).count() > 9 {
             return;
         }
-        let tid = match self.reuse.pop() {
-            Some(tid) => tid,
-            None => {
-                self.next_tid += 1;
-                self.next_tid
-            }
-        };
+        let tid = self.reuse.pop().unwrap_or_else(|| {
+            self.next_tid += 1;
+            self.next_tid
+        });
         let parent = (self.tasks[by].tid, self.tasks[by].pid);
         let process = self.dice.roll(3) == 0;
         let pid = if process { tid } else { parent.1 };
@@ -235,7 +258,8 @@ impl Machine {
         let in_tree = tid != 0 && tid != 999_999;
         let stay = &mut self.tasks[task].stay;
         if stay.left == Left::Unknown {
-            return; // nobody sees how such a stay ends
+            self.tasks[task].now = Now::Ready; // nobody sees how such a stay ends
+            return;
         }
         stay.woken = Some(Nanos(self.time));
         stay.waker = Some(Waker { tid: Tid(tid), in_tree, context, call: None, arg0: 0 });
@@ -323,7 +347,11 @@ pub fn symbols() -> Symbols {
     let path = Text::from("/usr/bin/drawn");
     for definition in [
         Definition::Module(Module { path, build_id: vec![0xab, 0xcd] }),
-        Definition::Frame(Frame { module: Some(ModuleId(0)), address: 16, lines: vec![line("main")] }),
+        Definition::Frame(Frame {
+            module: Some(ModuleId(0)),
+            address: 16,
+            lines: vec![line("main")],
+        }),
         Definition::Frame(Frame {
             module: Some(ModuleId(0)),
             address: 32,

@@ -112,10 +112,11 @@ mod tests {
     fn takes_exactly_the_budget_longest_first_and_spread_out() {
         let lengths: Vec<u64> = (0..1000).map(|i| if i % 10 == 0 { 5_000 } else { 100 }).collect();
         let mut histogram = Histogram::default();
-        lengths.iter().for_each(|&ns| histogram.add(Nanos(ns)));
+        for &ns in &lengths {
+            histogram.add(Nanos(ns));
+        }
         let mut selection = histogram.longest(400);
-        let taken: Vec<usize> =
-            (0..1000).filter(|&i| selection.takes(Nanos(lengths[i]))).collect();
+        let taken: Vec<usize> = (0..1000).filter(|&i| selection.takes(Nanos(lengths[i]))).collect();
         assert_eq!(taken.len(), 400);
         assert!((0..1000).step_by(10).all(|i| taken.contains(&i)), "all the long ones");
         let early = taken.iter().filter(|&&i| i < 500).count();

@@ -131,10 +131,9 @@ impl Slices<'_, '_, '_> {
         let pid = self.rows.processes()[process.0 as usize].pid.0;
         let key = WaitKey::new(wait.state, wait.call, pid);
         let name = self.names.iid(self.out, interned::EVENT_NAMES, key, || self.namer.name(&key));
-        let category =
-            self.states.iid(self.out, interned::CATEGORIES, wait.state as u8, || {
-                wait.state.name().to_owned()
-            });
+        let category = self
+            .states
+            .iid(self.out, interned::CATEGORIES, wait.state as u8, || wait.state.name().to_owned());
         let details = self.details(&wait);
         let track = tracks::thread(thread);
         self.out.sequenced(Some(wait.start), |packet| {
@@ -223,7 +222,9 @@ impl Slices<'_, '_, '_> {
                 });
             }
         }
-        done.iter().for_each(|span| self.write_span(thread, span));
+        for span in &done {
+            self.write_span(thread, span);
+        }
     }
 
     fn write_span(&mut self, thread: ThreadId, span: &Span) {
@@ -262,7 +263,9 @@ impl Slices<'_, '_, '_> {
             self.write_wait(thread, row.wait);
             let mut done = Vec::new();
             row.spans.finish(end, &mut |span| done.push(span));
-            done.iter().for_each(|span| self.write_span(thread, span));
+            for span in &done {
+                self.write_span(thread, span);
+            }
         }
         self.running.write(self.out);
         self.ready.write(self.out);

@@ -117,7 +117,13 @@ impl<K> Default for Interner<K> {
 
 impl<K: Hash + Eq + Copy> Interner<K> {
     /// The number of `key`; a new one is defined first, with the text that `text` gives.
-    pub fn iid(&mut self, out: &mut Writer, kind: u32, key: K, text: impl FnOnce() -> String) -> u64 {
+    pub fn iid(
+        &mut self,
+        out: &mut Writer,
+        kind: u32,
+        key: K,
+        text: impl FnOnce() -> String,
+    ) -> u64 {
         if let Some(&iid) = self.known.get(&key) {
             return iid;
         }
