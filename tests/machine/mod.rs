@@ -97,7 +97,19 @@ impl Machine {
         let root = Task { tid: ROOT, pid: ROOT, now: Now::Running(0), stay, sequence: 0 };
         machine.tasks.push(root);
         machine.cpus[0] = Some(0);
+        machine.found();
         machine
+    }
+
+    /// A thread that slept before the recording began.
+    fn found(&mut self) {
+        self.next_tid += 1;
+        let (tid, at) = (self.next_tid, Nanos(self.time));
+        self.events.push(start(self.time, tid, ROOT, (0, 0), StartKind::Found));
+        let mut stay = Interval::blocked(Tid(tid), at, at, at, None);
+        stay.woken = None;
+        stay.call = Some(call(232, 4, FdKind::Epoll, 0));
+        self.tasks.push(Task { tid, pid: ROOT, now: Now::Asleep, stay, sequence: 0 });
     }
 
     /// `steps` things happen, then the root exits.
@@ -128,13 +140,10 @@ impl Machine {
         if self.tasks.iter().filter(|t| t.now != Now::Gone).count() > 9 {
             return;
         }
-        let tid = match self.reuse.pop() {
-            Some(tid) => tid,
-            None => {
-                self.next_tid += 1;
-                self.next_tid
-            }
-        };
+        let tid = self.reuse.pop().unwrap_or_else(|| {
+            self.next_tid += 1;
+            self.next_tid
+        });
         let parent = (self.tasks[by].tid, self.tasks[by].pid);
         let process = self.dice.roll(3) == 0;
         let pid = if process { tid } else { parent.1 };
@@ -249,7 +258,8 @@ impl Machine {
         let in_tree = tid != 0 && tid != 999_999;
         let stay = &mut self.tasks[task].stay;
         if stay.left == Left::Unknown {
-            return; // nobody sees how such a stay ends
+            self.tasks[task].now = Now::Ready; // nobody sees how such a stay ends
+            return;
         }
         stay.woken = Some(Nanos(self.time));
         stay.waker = Some(Waker { tid: Tid(tid), in_tree, context, call: None, arg0: 0 });
@@ -267,7 +277,7 @@ impl Machine {
             return;
         }
         self.tasks[task].now = Now::Gone;
-        let how = if alone { ExitKind::Process { status: Some(0) } } else { ExitKind::Thread };
+        let how = if alone { ExitKind::Process { status: 0 } } else { ExitKind::Thread };
         self.events.push(exit(self.time, tid, pid, how));
         self.cpus[usize::from(cpu)] = None;
         if alone || tid != pid {
@@ -322,7 +332,7 @@ impl Machine {
                 self.events.push(Event::Interval(task.stay));
             }
         }
-        self.events.push(exit(self.time, ROOT, ROOT, ExitKind::Process { status: Some(0) }));
+        self.events.push(exit(self.time, ROOT, ROOT, ExitKind::Process { status: 0 }));
     }
 }
 

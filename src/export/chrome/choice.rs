@@ -11,17 +11,17 @@ use crate::model::Segment;
 use crate::model::State;
 use crate::model::ThreadId;
 
-/// How many waits and other stretches may be written.
-///
-/// A third for waits, each of which may bring along the queueing after it and its waker's
-/// stay on a CPU; what they leave is for the longest of the rest.
-pub fn shares(survey: &Survey, budget: u64) -> (u64, u64) {
+/// How many waits may be written: all if everything fits, else a third of the budget, since
+/// each may bring along the queueing after it and its waker's stay on a CPU.
+pub fn waits_share(survey: &Survey, budget: u64) -> u64 {
     let (waits, others) = (survey.waits.total(), survey.others.total());
-    if waits + others <= budget {
-        return (waits, others);
-    }
-    let waits = waits.min(budget / 3);
-    (waits, budget - 3 * waits.min(budget / 3))
+    if waits + others <= budget { waits } else { waits.min(budget / 3) }
+}
+
+/// What that leaves for the longest of the rest, when the waits bring along `forced`.
+pub fn others_share(survey: &Survey, budget: u64, waits: u64, forced: u64) -> u64 {
+    let (all_waits, others) = (survey.waits.total(), survey.others.total());
+    if all_waits + others <= budget { others } else { budget.saturating_sub(waits + forced) }
 }
 
 /// What becomes of one stretch.

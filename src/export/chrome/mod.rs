@@ -102,18 +102,20 @@ pub fn write(
 ) -> io::Result<Stats> {
     let (survey, rows) = Survey::of(trace);
     let ids = Ids::new(&rows);
-    let (waits, others) = choice::shares(&survey, options.max_slices);
-    let chooser = || Chooser::new(&ids, survey.waits.longest(waits), survey.others.longest(others));
+    let waits = choice::waits_share(&survey, options.max_slices);
+    let chooser =
+        |others| Chooser::new(&ids, survey.waits.longest(waits), survey.others.longest(others));
 
-    let mut marks = Marks { chooser: chooser(), wakers: Vec::new() };
+    let mut marks = Marks { chooser: chooser(0), wakers: Vec::new(), forced: 0 };
     walk(trace, &mut marks);
+    let others = choice::others_share(&survey, options.max_slices, waits, marks.forced);
 
     let mut writer = Slices {
         json: Json::new(out),
         ids: &ids,
         rows: &rows,
         namer: Namer::new(&survey.objects),
-        chooser: chooser(),
+        chooser: chooser(others),
         wakers: &marks.wakers,
         threads: Vec::new(),
         options: *options,
@@ -129,16 +131,20 @@ pub fn write(
 struct Marks<'a> {
     chooser: Chooser<'a>,
     wakers: Vec<u64>,
+    /// What chosen waits bring along.
+    forced: u64,
 }
 
 impl Visitor for Marks<'_> {
     fn segment(&mut self, segment: &Segment) {
         let decision = self.chooser.decide(segment);
+        self.forced += u64::from(decision.follows);
         if let Some(run) = decision.woken_by.filter(|_| decision.follows) {
             let word = run as usize / 64;
             if word >= self.wakers.len() {
                 self.wakers.resize(word + 1, 0);
             }
+            self.forced += 1 - (self.wakers[word] >> (run % 64) & 1);
             self.wakers[word] |= 1 << (run % 64);
         }
     }

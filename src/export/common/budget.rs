@@ -112,7 +112,9 @@ mod tests {
     fn takes_exactly_the_budget_longest_first_and_spread_out() {
         let lengths: Vec<u64> = (0..1000).map(|i| if i % 10 == 0 { 5_000 } else { 100 }).collect();
         let mut histogram = Histogram::default();
-        lengths.iter().for_each(|&ns| histogram.add(Nanos(ns)));
+        for &ns in &lengths {
+            histogram.add(Nanos(ns));
+        }
         let mut selection = histogram.longest(400);
         let taken: Vec<usize> = (0..1000).filter(|&i| selection.takes(Nanos(lengths[i]))).collect();
         assert_eq!(taken.len(), 400);

@@ -133,7 +133,7 @@ pub fn write(
     stats.left_out_ns = left_out_ns.0;
 
     let left = tracks::LeftOut { waits: stats.waits_left_out, time: left_out_ns, all_from };
-    tracks::whole_run(&mut out, trace.info(), &rows, report, &left, options);
+    tracks::whole_run(&mut out, trace.info(), &rows, report, &left, *options);
     tracks::losses(&mut out, &survey, &rows);
     stats.bytes = out.finish()?;
     Ok(stats)

@@ -156,8 +156,8 @@ impl<'a, 'w, 'o> Sched<'a, 'w, 'o> {
         let known = cpu.map(usize::from).filter(|&n| free(&self.cpus, n));
         self.misplaced += u64::from(known.is_none());
         let cpu = known
-            .or_else(|| (self.first_unseen..).find(|&n| free(&self.cpus, n)))
-            .unwrap_or(self.first_unseen);
+            .or_else(|| (self.first_unseen..self.cpus.len()).find(|&n| free(&self.cpus, n)))
+            .unwrap_or(self.cpus.len().max(self.first_unseen));
         if cpu >= self.cpus.len() {
             self.cpus.resize_with(cpu + 1, Cpu::default);
         }
@@ -179,14 +179,14 @@ impl<'a, 'w, 'o> Sched<'a, 'w, 'o> {
         }
         // The two ends of one switch, seen at slightly different times, hide nobody.
         let itself = self.timelines.threads()[thread.0 as usize].tid;
-        let between = self.taker(cpu, out.taker.filter(|&taker| taker != itself));
+        let between = Self::taker(cpu, out.taker.filter(|&taker| taker != itself));
         self.switch(cpu, out.at, before, out.state, between);
         let state = if between == IDLE { task::RUNNABLE } else { task::NOT_SEEN };
         self.switch(cpu, start, between, state, next);
     }
 
     /// Who had the CPU after one of ours. Idle also stands for "not seen": both are blank.
-    fn taker(&mut self, cpu: usize, taker: Option<Tid>) -> u32 {
+    fn taker(cpu: usize, taker: Option<Tid>) -> u32 {
         match taker {
             None | Some(Tid(0)) => IDLE,
             Some(_) => FOREIGN + cpu as u32,
@@ -217,15 +217,15 @@ impl<'a, 'w, 'o> Sched<'a, 'w, 'o> {
         let thread = &self.timelines.threads()[run.thread.0 as usize];
         match (run.left, run.then) {
             (None, None) if end < self.window.1 || !thread.alive => task::DEAD,
-            (None, None) | (Some(Left::Yielded | Left::New), _) => task::RUNNABLE,
-            (None, Some(_)) => task::NOT_SEEN,
             (Some(Left::Preempted), _) => task::PREEMPTED,
-            // Woken before it was off the CPU: it never stopped being ready.
-            (Some(_), Some(State::Runnable)) => task::RUNNABLE,
+            // Also where it was woken before it was off the CPU: it never stopped being ready.
+            (None, None)
+            | (Some(Left::Yielded | Left::New), _)
+            | (Some(_), Some(State::Runnable)) => task::RUNNABLE,
             (Some(Left::Blocked { uninterruptible: false }), _) => task::SLEEPING,
             (Some(Left::Blocked { uninterruptible: true }), _) => task::UNINTERRUPTIBLE,
             (Some(Left::Stopped), _) => task::STOPPED,
-            (Some(Left::Unknown), _) => task::NOT_SEEN,
+            (None, Some(_)) | (Some(Left::Unknown), _) => task::NOT_SEEN,
         }
     }
 
@@ -258,6 +258,14 @@ impl<'a, 'w, 'o> Sched<'a, 'w, 'o> {
         let owner = parent.or_else(|| self.ids.owner(ours?.tid, at));
         if let Some(cpu) = owner.and_then(|owner| self.whereabouts(owner, at)) {
             let slot = &mut self.cpus[cpu];
+            slot.wakings.push(Waking { at, wakee, target: target as u64, flags });
+            slot.touch(at);
+            return;
+        }
+        if flags != 0 && self.cpus[target].out.is_some_and(|out| out.at < at) {
+            // Only the compact form carries "in an interrupt". It names who was on the CPU,
+            // so it serves where that was none of our threads.
+            let slot = &mut self.cpus[target];
             slot.wakings.push(Waking { at, wakee, target: target as u64, flags });
             slot.touch(at);
             return;
@@ -334,7 +342,7 @@ impl<'a, 'w, 'o> Sched<'a, 'w, 'o> {
             if let Some(out) = self.cpus[cpu].out.take() {
                 let before = self.ids.tid(out.thread);
                 let end = self.window.1;
-                let next = if out.at < end { self.taker(cpu, out.taker) } else { IDLE };
+                let next = if out.at < end { Self::taker(cpu, out.taker) } else { IDLE };
                 self.switch(cpu, out.at, before, out.state, next);
                 if next != IDLE {
                     self.switch(cpu, end, next, task::NOT_SEEN, IDLE);

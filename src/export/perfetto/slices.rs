@@ -222,7 +222,9 @@ impl Slices<'_, '_, '_> {
                 });
             }
         }
-        done.iter().for_each(|span| self.write_span(thread, span));
+        for span in &done {
+            self.write_span(thread, span);
+        }
     }
 
     fn write_span(&mut self, thread: ThreadId, span: &Span) {
@@ -261,7 +263,9 @@ impl Slices<'_, '_, '_> {
             self.write_wait(thread, row.wait);
             let mut done = Vec::new();
             row.spans.finish(end, &mut |span| done.push(span));
-            done.iter().for_each(|span| self.write_span(thread, span));
+            for span in &done {
+                self.write_span(thread, span);
+            }
         }
         self.running.write(self.out);
         self.ready.write(self.out);

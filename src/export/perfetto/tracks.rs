@@ -126,6 +126,8 @@ fn process_tree(tree: &mut Proto, rows: &Timelines, ids: &Ids) {
             out.int(2, u64::from(parent));
             if process.argv.is_empty() {
                 out.text(3, &process.name.to_string());
+                // Otherwise a lone text is split at its spaces.
+                out.int(9, 1);
             }
             process.argv.iter().for_each(|arg| out.text(3, &arg.to_string()));
         });
@@ -150,6 +152,12 @@ pub fn foreigners(out: &mut Writer, cpus: impl Iterator<Item = usize>) {
             tree.nest(1, |process| {
                 process.int(1, u64::from(FOREIGN_WAKER));
                 process.text(3, FOREIGN_NAME);
+                process.int(9, 1);
+            });
+            tree.nest(2, |thread| {
+                thread.int(1, u64::from(FOREIGN_WAKER));
+                thread.text(2, FOREIGN_NAME);
+                thread.int(3, u64::from(FOREIGN_WAKER));
             });
             for cpu in cpus {
                 tree.nest(2, |thread| {
@@ -179,7 +187,7 @@ pub fn whole_run(
     rows: &Timelines,
     report: Option<&Report>,
     left: &LeftOut,
-    options: &Options,
+    options: Options,
 ) {
     let (start, end) = rows.window();
     let command: Vec<String> = info.command.iter().map(ToString::to_string).collect();
@@ -209,7 +217,7 @@ pub fn whole_run(
     }
 }
 
-fn left_out(left: &LeftOut, options: &Options) -> String {
+fn left_out(left: &LeftOut, options: Options) -> String {
     if left.waits == 0 {
         return "none".to_owned();
     }
