@@ -5,7 +5,7 @@
 // The edge: a test starts programs, reads files and the environment, and says why it skips.
 #![allow(clippy::disallowed_methods, clippy::print_stdout)]
 
-mod support;
+mod machine;
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -215,7 +215,7 @@ fn pftrace(trace: &dyn Trace) -> (Vec<u8>, perfetto::Stats) {
 fn traces() -> impl Iterator<Item = (String, MemoryTrace)> {
     (0..6).map(|seed| {
         let (cpus, steps) = ([1, 2, 4][seed as usize % 3], [500, 4000][seed as usize / 3]);
-        (format!("seed {seed}"), support::drawn(seed, cpus, steps))
+        (format!("seed {seed}"), machine::drawn(seed, cpus, steps))
     })
 }
 
@@ -381,7 +381,7 @@ fn waits_spans_and_names_are_drawn_as_they_were() {
 #[test]
 fn counters_and_samples_agree_with_the_timelines() {
     let Some(dist) = engine_or_skip() else { return };
-    let trace = support::drawn(5, 2, 4000);
+    let trace = machine::drawn(5, 2, 4000);
     let truth = Truth::of(&trace);
     let (bytes, stats) = pftrace(&trace);
     let integral = "select k.name, sum(c.value * (coalesce(c.n, (select end_ts from trace_bounds)) - c.ts)) from \
@@ -499,7 +499,7 @@ fn chrome_slices_states_and_flows_hold_in_the_engine() {
 
 #[test]
 fn budgets_keep_the_longest_and_say_what_is_missing() {
-    let trace = support::drawn(5, 2, 4000);
+    let trace = machine::drawn(5, 2, 4000);
     let truth = Truth::of(&trace);
     let mut waits: Vec<i64> =
         truth.stretches.iter().filter(|s| s.state.is_wait()).map(|s| s.dur).collect();
@@ -543,7 +543,7 @@ fn the_same_trace_gives_the_same_bytes_and_errors_come_back() {
             Ok(())
         }
     }
-    let trace = support::drawn(4, 2, 4000);
+    let trace = machine::drawn(4, 2, 4000);
     assert_eq!(pftrace(&trace).0, pftrace(&trace).0);
     let options = chrome::Options::default();
     assert_eq!(json(&trace, options).0, json(&trace, options).0);

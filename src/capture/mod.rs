@@ -1,8 +1,14 @@
 //! The impure edge: recorders behind one trait. Knows the kernel; knows nothing of
 //! the trace file, of analysis or of output.
 
+pub mod doctor;
+pub mod kernel;
 pub mod naming;
+pub mod observer;
+pub mod perf;
 pub mod probe_ring;
+pub mod proc;
+mod procfs;
 pub mod sys;
 
 use crate::model::Nanos;

@@ -277,7 +277,7 @@ impl Machine {
             return;
         }
         self.tasks[task].now = Now::Gone;
-        let how = if alone { ExitKind::Process { status: 0 } } else { ExitKind::Thread };
+        let how = if alone { ExitKind::Process { status: Some(0) } } else { ExitKind::Thread };
         self.events.push(exit(self.time, tid, pid, how));
         self.cpus[usize::from(cpu)] = None;
         if alone || tid != pid {
@@ -332,7 +332,7 @@ impl Machine {
                 self.events.push(Event::Interval(task.stay));
             }
         }
-        self.events.push(exit(self.time, ROOT, ROOT, ExitKind::Process { status: 0 }));
+        self.events.push(exit(self.time, ROOT, ROOT, ExitKind::Process { status: Some(0) }));
     }
 }
 
