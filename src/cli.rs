@@ -164,9 +164,9 @@ pub struct Export {
 /// `--to`.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExportFormat {
-    /// Protobuf for ui.perfetto.dev: scheduling, wakers, samples, everything
+    /// Protobuf for <https://ui.perfetto.dev>: scheduling, wakers, samples, everything
     Perfetto,
-    /// JSON for chrome://tracing and Perfetto: the longest waits first, within a budget
+    /// JSON for Chrome's tracing page and Perfetto: the longest waits first, within a budget
     Chrome,
     /// Folded stacks, one line each, for any flame graph tool
     Folded,

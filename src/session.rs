@@ -140,19 +140,15 @@ fn to_output(
     path: Option<&Path>,
     write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
 ) -> Result<u8> {
-    let result = match path {
-        Some(path) => {
-            let file = File::create(path).with_context(|| {
-                format!("cannot write {}: give another file with -o", path.display())
-            })?;
-            let mut out = BufWriter::new(file);
-            write(&mut out).and_then(|()| out.flush())
-        }
-        None => {
-            let mut out = BufWriter::new(io::stdout().lock());
-            write(&mut out).and_then(|()| out.flush())
-        }
-    };
+    let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(if let Some(path) = path {
+        let file = File::create(path).with_context(|| {
+            format!("cannot write {}: give another file with -o", path.display())
+        })?;
+        Box::new(file)
+    } else {
+        Box::new(io::stdout().lock())
+    });
+    let result = write(&mut out).and_then(|()| out.flush());
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
         other => {

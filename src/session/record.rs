@@ -2,6 +2,7 @@
 //! drains until it ends, and finishes the file.
 
 use crate::capture::CaptureError;
+use crate::capture::CaptureStats;
 use crate::capture::Options;
 use crate::capture::Progress;
 use crate::capture::Source;
@@ -245,7 +246,7 @@ impl Recorder {
         }
         let stats = stats.unwrap_or_else(|error| {
             self.warnings.push(format!("the recording could not be ended cleanly: {error}"));
-            Default::default()
+            CaptureStats::default()
         });
         let (used, memory) = host::own_usage();
         let mut warnings = self.warnings;
