@@ -4,7 +4,7 @@
 //! Per CPU one ring with two events on the waiting root, both inherited by all it starts and
 //! enabled by its exec: a dummy that carries the records of switches, forks, execs, exits and
 //! mappings, and a CPU clock that samples. The rings are merged by time: a record younger
-//! than [`SETTLE`] waits for the next drain, so that its elder on another CPU is there first.
+//! than 3 ms (`SETTLE`) waits for the next drain, so that its elder on another CPU is there first.
 
 mod machine;
 mod record;

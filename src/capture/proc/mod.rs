@@ -1,8 +1,8 @@
 //! The `proc` tier: nothing but `/proc`, for where everything else is forbidden.
 //!
 //! Polls all threads of the tree in [`Source::drain`] (the caller drains about every 10 ms), at
-//! most every [`SHORTEST_PERIOD`] and so rarely that polling takes no more than
-//! [`CPU_SHARE`] of one CPU. How long a thread ran, queued and waited in each period is
+//! most every 4 ms and so rarely that polling takes no more than
+//! 3 % of one CPU. How long a thread ran, queued and waited in each period is
 //! exact (`schedstat`); what it waited in is what the poll saw (`syscall`); times are those of
 //! polls and marked so. See `ledger.rs` for how a period is divided.
 
