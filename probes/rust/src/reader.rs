@@ -121,6 +121,13 @@ impl Reader {
         let slots = slots.clamp(1, layout::SLOTS_MAX);
         let file =
             OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        Self::prepare(file, slots).inspect_err(|_| {
+            // Nobody is left who would know of it.
+            let _ = std::fs::remove_file(path);
+        })
+    }
+
+    fn prepare(file: File, slots: u32) -> io::Result<Self> {
         file.set_len(layout::file_bytes(slots) as u64)?;
         // Written, not left sparse: a writer must not meet a full disk in the control blocks.
         file.write_all_at(&vec![0; layout::control_offset(slots)], 0)?;

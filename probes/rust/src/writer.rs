@@ -356,4 +356,29 @@ mod tests {
         assert!(read > 0 && reader.lost() > 0 && reader.damaged() == 0);
         assert_eq!(read + reader.lost(), 2 * DEEP);
     }
+
+    #[test]
+    fn a_ring_that_an_exec_left_behind_is_freed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("ring");
+        let mut reader = Reader::create(&path, 2).expect("a ring");
+        let mut seen = 0;
+        // A program that execs keeps its ids, forgets its ring and opens the file anew: to the
+        // reader, what these writers of one thread do. The slots suffice for two of them.
+        let programs: Vec<_> = (0..5)
+            .map(|_| {
+                let program = Writer::open(&path).expect("a writer");
+                program.instant(&pack(None, "here", "test", ""));
+                // Longer than between two looks of the reader.
+                std::thread::sleep(std::time::Duration::from_millis(60));
+                reader.drain(|_| seen += 1);
+                program
+            })
+            .collect();
+        assert_eq!((seen, reader.lost(), reader.damaged()), (programs.len(), 0, 0));
+        // The newest keeps its ring.
+        programs[4].instant(&pack(None, "still here", "test", ""));
+        reader.drain(|_| seen += 1);
+        assert_eq!((seen, reader.lost()), (6, 0));
+    }
 }
