@@ -76,7 +76,9 @@ impl Fold {
 
     fn count_wait(&mut self, segment: &Segment) {
         let key = Key::of(segment.state, segment.process, segment.call);
-        self.objects.add(key, segment.thread, segment.duration(), segment.site);
+        // What it waited in before says nothing about why no CPU was free.
+        let site = segment.site.filter(|_| segment.state != State::Runnable);
+        self.objects.add(key, segment.thread, segment.duration(), site);
         let index = segment.thread.0 as usize;
         if index >= self.threads.len() {
             self.threads.resize(index + 1, Recent::default());

@@ -300,7 +300,7 @@ impl Timelines {
         if matches!(interval.left, Left::Blocked { .. } | Left::Stopped | Left::Unknown) {
             self.emit(id, woken, &wait, visit);
         }
-        let queued = Segment { state: State::Runnable, site: None, ..wait };
+        let queued = Segment { state: State::Runnable, ..wait };
         self.emit(id, interval.on, &queued, visit);
         self.count(id, interval);
         self.progress[id.0 as usize].cpu = Some(interval.cpu_on);

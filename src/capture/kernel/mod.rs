@@ -158,7 +158,9 @@ impl Source for KernelSource {
         let mut stats = CaptureStats { warnings, ..CaptureStats::default() };
         if let Some(mut naming) = self.naming.take() {
             self.jobs.send_until(u64::MAX, &mut naming);
-            stats.stacks = naming.finish(sink);
+            let outcome = naming.finish_with_warnings(sink);
+            stats.stacks = outcome.counts;
+            stats.warnings.extend(outcome.warnings);
         }
         self.loaded = None;
         if let Some(niceness) = self.niceness.take() {

@@ -352,8 +352,10 @@ impl Source for PerfSource {
         self.machine.finish(now, &books, &mut |output| route(output, batch, naming));
         self.deliver(sink);
         self.cpus.clear();
-        let stacks = self.naming.take().map(|naming| naming.finish(sink)).unwrap_or_default();
+        let named = self.naming.take().map(|naming| naming.finish_with_warnings(sink));
+        let Outcome { counts: stacks, warnings: naming } = named.unwrap_or_default();
         let mut warnings = std::mem::take(&mut self.warnings);
+        warnings.extend(naming);
         if lost > 0 {
             warnings.push(format!(
                 "{lost} records did not fit into the kernel's buffers: waits around them are unknown \

@@ -280,8 +280,9 @@ impl Source for ProcSource {
         let now = monotonic();
         self.tree.close(now, &mut self.batch);
         self.deliver(sink);
-        let stacks = self.naming.take().map(|naming| naming.finish(sink)).unwrap_or_default();
-        let mut warnings = self.observer.warnings();
+        let named = self.naming.take().map(|naming| naming.finish_with_warnings(sink));
+        let Outcome { counts: stacks, mut warnings } = named.unwrap_or_default();
+        warnings.extend(self.observer.warnings());
         let mean = Nanos((now - self.began).0 / self.polls.max(1));
         if mean > Nanos::from_millis(25) {
             warnings.push(format!(

@@ -23,6 +23,8 @@ pub struct Samples<'a> {
     modules: Vec<bool>,
     functions: BTreeMap<&'a str, u64>,
     files: BTreeMap<&'a str, u64>,
+    /// CPU time that the samples of each CPU stand for so far, ns.
+    clocks: BTreeMap<u16, u64>,
     /// Samples written.
     pub count: u64,
 }
@@ -47,6 +49,7 @@ impl<'a> Samples<'a> {
             modules: vec![false; symbols.modules.len() + 1],
             functions: BTreeMap::new(),
             files: BTreeMap::new(),
+            clocks: BTreeMap::new(),
             count: 0,
         }
     }
@@ -54,6 +57,9 @@ impl<'a> Samples<'a> {
     /// Writes one sample of the thread shown as `tid` of `pid`.
     pub fn write(&mut self, out: &mut Writer, sample: &Sample, pid: u32, tid: u32) {
         self.count += 1;
+        let clock = self.clocks.entry(sample.cpu).or_default();
+        *clock += sample.weight.0;
+        let clock = *clock;
         let mut definitions = Proto::default();
         let stack = sample.stack.filter(|stack| (stack.0 as usize) < self.stacks.len());
         if let Some(stack) = stack {
@@ -71,6 +77,7 @@ impl<'a> Samples<'a> {
                     perf.int(4, u64::from(stack.0) + 1);
                 }
                 perf.int(5, if sample.kernel { 1 } else { 2 });
+                perf.int(6, clock);
             });
         });
     }
