@@ -33,7 +33,7 @@ pub(super) const FLAG_LATE: u16 = 2;
 /// What a chunk holds. Append-only: a number once given keeps its meaning.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
-pub enum ChunkKind {
+pub(super) enum ChunkKind {
     /// What was recorded, when, where and how.
     Info = 1,
     /// Modules, frames, stacks and names.
@@ -62,12 +62,12 @@ impl ChunkKind {
     ];
 
     /// The kind with this number; `None` for one of a newer timesink.
-    pub fn from_code(code: u8) -> Option<Self> {
+    pub(super) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|&kind| kind as u8 == code)
     }
 
     /// What its records are, for messages.
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Info => "info",
             Self::Definitions => "definitions",
@@ -80,7 +80,7 @@ impl ChunkKind {
     }
 
     /// Whether it holds events, which are merged by time.
-    pub const fn has_events(self) -> bool {
+    pub(super) const fn has_events(self) -> bool {
         matches!(self, Self::Intervals | Self::Lifecycle | Self::Samples | Self::Probe)
     }
 }

@@ -380,13 +380,61 @@ fn encode_chunk(kind: ChunkKind, late: bool, events: &[Event]) -> (ChunkHeader, 
 
 #[cfg(test)]
 mod tests {
+    use super::Write;
     use super::Writer;
+    use super::io;
+    use crate::model::Damage;
     use crate::model::Event;
     use crate::model::Info;
     use crate::model::Interval;
     use crate::model::Nanos;
     use crate::model::Record;
     use crate::model::Tid;
+    use crate::model::Trace;
+    use crate::trace::TraceFile;
+
+    /// Takes `room` bytes and then refuses, a chunk half-way if it must.
+    struct Disk {
+        bytes: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let fits = bytes.len().min(self.room - self.bytes.len());
+            self.bytes.extend_from_slice(&bytes[..fits]);
+            Ok(fits)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_half_written_chunk_is_cut_off() {
+        let disk = Disk { bytes: Vec::new(), room: 1000 };
+        let trim = |disk: &mut Disk, len: u64| {
+            disk.bytes.truncate(len as usize);
+            Ok(())
+        };
+        let mut writer = Writer::with_trim(disk, &Info::synthetic(), trim).expect("room");
+        for n in 0..200 {
+            let at = Nanos(n * n * 7919);
+            let event = Event::Interval(Interval::blocked(Tid(1), at, at, at, None));
+            writer.record(&Record::Event(event)).expect("it waits");
+            let _ = writer.flush();
+        }
+        assert!(writer.failed);
+        let written = writer.bytes_written();
+        let kept = writer.kept();
+        let bytes = writer.into_inner().bytes;
+        assert_eq!(bytes.len() as u64, written);
+        let trace = TraceFile::from_bytes(bytes).expect("a trace");
+        assert_eq!(trace.damage(), [Damage::Unfinished], "nothing is cut in the middle");
+        let mut found = 0;
+        trace.for_each(&mut |_| found += 1);
+        assert_eq!(found, kept);
+    }
 
     /// Three million switches a second, or none of them moving in time: the buffer stays bounded.
     #[test]
