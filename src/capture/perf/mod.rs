@@ -21,6 +21,7 @@ use super::Source;
 use super::Target;
 use super::doctor;
 use super::naming::Naming;
+use super::naming::Outcome;
 use super::observer::Observer;
 use super::procfs;
 use super::sys::perf_event::EventFd;

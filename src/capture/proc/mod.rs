@@ -21,6 +21,7 @@ use super::Source;
 use super::Target;
 use super::naming::Job;
 use super::naming::Naming;
+use super::naming::Outcome;
 use super::observer;
 use super::observer::Observer;
 use super::procfs;
