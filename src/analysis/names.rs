@@ -111,17 +111,48 @@ pub fn is_own(frame: &FrameRow) -> bool {
         && !LIBRARIES.iter().any(|library| module.starts_with(library))
         && !PLUMBING.iter().any(|prefix| frame.name.starts_with(prefix))
         && !frame.name.contains("+0x")
-        && !frame.name.starts_with('[')
+        && !frame.name.starts_with(['[', '{'])
 }
 
 /// A function name without the generic arguments that fill a line.
 pub fn short(name: &str) -> String {
     const WIDEST: usize = 60;
+    const BEARABLE: usize = 36;
     let bare = strip_hash(name);
+    let bare = if bare.len() > BEARABLE { &without_arguments(bare) } else { bare };
     if bare.chars().count() <= WIDEST {
         return bare.to_owned();
     }
     bare.chars().take(WIDEST - 3).chain("...".chars()).collect()
+}
+
+/// `timed<..>` for `timed<alloc::vec::Vec<Times, Global>>`; a name that begins with `<`
+/// (`<T as Trait>::method`) keeps that part.
+fn without_arguments(name: &str) -> String {
+    let mut depth = 0;
+    let mut out = String::with_capacity(name.len());
+    for (at, c) in name.char_indices() {
+        match c {
+            '<' if at == 0 || depth < 0 => {
+                depth = -1;
+                out.push(c);
+            }
+            '>' if depth < 0 => {
+                depth = 0;
+                out.push(c);
+            }
+            '<' => {
+                if depth == 0 {
+                    out.push_str("<..>");
+                }
+                depth += 1;
+            }
+            '>' if depth > 0 => depth -= 1,
+            _ if depth <= 0 => out.push(c),
+            _ => {}
+        }
+    }
+    out
 }
 
 /// Rust's `::h0123456789abcdef` suffix, where a demangler left it.
@@ -131,5 +162,43 @@ fn strip_hash(name: &str) -> &str {
             path
         }
         _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_lose_their_arguments_first() {
+        for (name, shown) in [
+            ("settle", "settle"),
+            ("timed<alloc::vec::Vec<Times, alloc::alloc::Global>>", "timed<..>"),
+            (
+                "core::ops::function::FnOnce::call_once{{vtable.shim}}::h0123456789abcdef",
+                "core::ops::function::FnOnce::call_once{{vtable.shim}}",
+            ),
+            (
+                "<timesink_probe::Layer as tracing::Subscriber>::on_enter",
+                "<timesink_probe::Layer as tracing::Subscriber>::on_enter",
+            ),
+        ] {
+            assert_eq!(short(name), shown);
+        }
+    }
+
+    #[test]
+    fn libraries_are_not_the_programs_own() {
+        let frame = |name: &str, module: &str, file: Option<&str>| FrameRow {
+            name: name.to_owned(),
+            module: Some(module.to_owned()),
+            file: file.map(str::to_owned),
+            line: None,
+        };
+        assert!(is_own(&frame("settle", "/bin/app", Some("src/main.rs"))));
+        assert!(!is_own(&frame("lock", "/bin/app", Some("/rustc/1/library/std/src/x.rs"))));
+        assert!(!is_own(&frame("__GI___poll", "/lib/libc.so.6", None)));
+        assert!(!is_own(&frame("{closure#0}", "/bin/app", Some("src/main.rs"))));
+        assert!(!is_own(&frame("app+0x10", "/bin/app", None)));
     }
 }

@@ -177,8 +177,11 @@ impl Objects {
 
 /// Rows of a report; the totals by state stand in the budget.
 const MOST_ROWS: usize = 1_000;
-/// Call sites shown for each.
+/// Rows that come with their call sites.
+const MOST_WITH_SITES: usize = 200;
+/// Call sites shown for each, and the stacks that they are folded from.
 const MOST_SITES: usize = 8;
+const MOST_STACKS: usize = 64;
 
 struct Namer<'a> {
     timelines: &'a Timelines,
@@ -193,7 +196,7 @@ impl Namer<'_> {
             tally.sites.iter().map(|(&stack, &(waits, time))| (stack, waits, time)).collect();
         sites.sort_by_key(|&(stack, _, time)| (std::cmp::Reverse(time), stack));
         let top = sites.first().and_then(|&(stack, ..)| names::call_site(self.symbols, stack));
-        sites.truncate(MOST_SITES);
+        sites.truncate(if (id as usize) < MOST_WITH_SITES { MOST_STACKS } else { 0 });
         let (pid, address) = self.whereabouts(key);
         Object {
             id,
@@ -207,17 +210,31 @@ impl Namer<'_> {
             max_wait_ns: tally.longest.0,
             waiters: tally.waiters.len() as u64,
             idle_ns: None,
-            sites: sites
-                .into_iter()
-                .map(|(stack, waits, time)| Site {
-                    stack: names::frames(self.symbols, stack),
-                    waits,
-                    wait_ns: time.0,
-                })
-                .collect(),
+            sites: self.sites(&sites),
             holders: Vec::new(),
             hold_ns: None,
         }
+    }
+
+    /// Stacks with the same functions are one call site, whatever their return addresses.
+    fn sites(&self, stacks: &[(StackId, u64, Nanos)]) -> Vec<Site> {
+        let mut sites: Vec<Site> = Vec::new();
+        for &(stack, waits, time) in stacks {
+            let frames = names::frames(self.symbols, stack);
+            let same = |site: &&mut Site| {
+                site.stack.len() == frames.len()
+                    && site.stack.iter().zip(&frames).all(|(a, b)| a.name == b.name)
+            };
+            if let Some(site) = sites.iter_mut().find(same) {
+                site.waits += waits;
+                site.wait_ns += time.0;
+            } else {
+                sites.push(Site { stack: frames, waits, wait_ns: time.0 });
+            }
+        }
+        sites.sort_by_key(|site| std::cmp::Reverse(site.wait_ns));
+        sites.truncate(MOST_SITES);
+        sites
     }
 
     fn pid(&self, process: ProcessId) -> Pid {

@@ -78,6 +78,15 @@ fn story(report: &Report, total: Nanos) -> (&'static str, String, Option<u32>) {
         .max_by_key(|state| (states[*state], std::cmp::Reverse(*state)))
         .unwrap_or(State::Unknown);
     let share = states[top].share_of(total);
+    if queued > running && queued > share {
+        let how = report.budget.detail.iter().filter(|d| d.name.starts_with("runnable: "));
+        let most = how.max_by_key(|detail| detail.ns).map_or("", |d| &d.name["runnable: ".len()..]);
+        let story = format!(
+            "{} of their time they were ready to run and waited for a CPU, mostly {most}",
+            percent(queued)
+        );
+        return ("mixed", story, None);
+    }
     if running >= share {
         let alone = report.utilisation.mean_cpus <= 1.2 && report.host.cpus_allowed > 1;
         let kind = if alone { "serial" } else { "mixed" };

@@ -100,7 +100,7 @@ pub struct Summary {
     pub root: Option<(Pid, Option<u32>)>,
     /// CPU time the recorder used while recording, ns.
     pub collector_cpu: Nanos,
-    /// Its largest resident set, bytes.
+    /// Its largest resident set while the command ran, bytes.
     pub collector_memory: u64,
     /// Estimate of the time the recording added to the command, ns, and how it was made.
     pub target_overhead: Option<(Nanos, String)>,

@@ -238,6 +238,8 @@ impl Recorder {
     }
 
     fn finish(mut self, pid: u32, status: u32, used_before: Nanos) {
+        // Before the stop: naming the last frames costs memory, but no longer beside the command.
+        let memory = host::own_usage().1;
         let (writer, failed) = (&mut self.writer, &mut self.failed);
         let mut sink = |record: Record| keep(writer, failed, &record);
         let stats = self.source.stop(&mut sink);
@@ -248,7 +250,7 @@ impl Recorder {
             self.warnings.push(format!("the recording could not be ended cleanly: {error}"));
             CaptureStats::default()
         });
-        let (used, memory) = host::own_usage();
+        let used = host::own_usage().0;
         let mut warnings = self.warnings;
         warnings.extend(stats.warnings);
         if let Some(error) = &self.failed {
