@@ -75,6 +75,6 @@ fn settle(balance: &Mutex<u64>, work: fn(u64), ms: u64) -> (u64, u64) {
     let wait = asked.elapsed();
     *balance += 1;
     work(ms);
-    let hold = asked.elapsed() - wait;
+    let hold = asked.elapsed().saturating_sub(wait);
     (wait.as_nanos() as u64, hold.as_nanos() as u64)
 }

@@ -84,7 +84,7 @@ function drawBudget() {
   $('details', section).hidden = unused.length === 0;
   if (detail.length) {
     section.append(el('div', { class: 'detail' }, 'Of this, counted besides: ',
-      detail.map((cut, i) => [i ? '; ' : '', `${cut.name} `, timeElement('span', cut.ns), ` (${cut.quality})`])));
+      detail.flatMap((cut, i) => [i ? '; ' : '', `${cut.name} `, timeElement('span', cut.ns), ` (${cut.quality})`])));
   }
 }
 

@@ -9,7 +9,8 @@
 //! | CPU samples | `PerfSample` with interned stacks: a flame graph in the UI |
 //! | records lost | instants on a track of their own; `lost_events` on the CPU |
 //!
-//! Tasks outside the recorded tree appear as `(other processes)`. A CPU is blank where it was
+//! Tasks outside the recorded tree appear as `(other or idle)`: from the moment one takes a
+//! CPU until our next run there, nobody saw how long it ran. A CPU is blank where it was
 //! idle or nobody saw who ran. A thread whose state was not seen is `Parked`, a state that no
 //! user thread ever has. CPUs numbered beyond the machine's hold stays whose CPU was not
 //! seen. Times are `CLOCK_MONOTONIC`; everything outside the run is cut.

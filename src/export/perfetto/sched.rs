@@ -24,8 +24,9 @@ use crate::model::Waker;
 /// Task that stands for all others on CPU n, from here on: nobody else's name is shown.
 pub const FOREIGN: u32 = 2_000_000_000;
 
-/// Name of those tasks.
-pub const FOREIGN_NAME: &str = "(other processes)";
+/// Name of those tasks. Only who took a CPU from us is known, not how long it kept it
+/// busy: until our next run there it may have been idle.
+pub const FOREIGN_NAME: &str = "(other or idle)";
 
 /// Process id of a waker outside the tree.
 pub const FOREIGN_WAKER: u32 = FOREIGN - 1;
