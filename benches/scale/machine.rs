@@ -5,7 +5,39 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::VecDeque;
-use timesink::model::*;
+use timesink::model::Books;
+use timesink::model::Call;
+use timesink::model::Clocks;
+use timesink::model::Context;
+use timesink::model::Definition;
+use timesink::model::Event;
+use timesink::model::Exec;
+use timesink::model::Exit;
+use timesink::model::ExitKind;
+use timesink::model::FdKind;
+use timesink::model::Frame;
+use timesink::model::FrameId;
+use timesink::model::Info;
+use timesink::model::Interval;
+use timesink::model::Left;
+use timesink::model::Line;
+use timesink::model::Marks;
+use timesink::model::Module;
+use timesink::model::ModuleId;
+use timesink::model::Nanos;
+use timesink::model::Pid;
+use timesink::model::Record;
+use timesink::model::Sample;
+use timesink::model::Stack;
+use timesink::model::StackId;
+use timesink::model::Start;
+use timesink::model::StartKind;
+use timesink::model::Summary;
+use timesink::model::Text;
+use timesink::model::Tid;
+use timesink::model::Tier;
+use timesink::model::WaitStack;
+use timesink::model::Waker;
 
 const CPUS: usize = 4;
 const PROCESSES: u32 = 8;
@@ -221,7 +253,7 @@ impl Machine {
     fn leave(&mut self, cpu: usize) {
         let Some(index) = self.running[cpu].take() else { return };
         let preempted = self.chance(20) == 0;
-        let process = (index as u32 / THREADS_EACH) as u64;
+        let process = u64::from(index as u32 / THREADS_EACH);
         let pick = self.chance(100);
         let (call, wait) = match pick {
             0..35 => (futex(0x7f00_0000 + process * 0x1000 + pick / 9 * 64, 0x80, 2), 12_000),
