@@ -52,9 +52,9 @@ pub const WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "sched-pipe",
-        title: "`perf bench sched pipe -l 100000`",
+        title: "`perf bench sched pipe -l 100000`, pinned to one CPU",
         command: &["perf", "bench", "sched", "pipe", "-l", "100000"],
-        pinned: false,
+        pinned: true,
         pairs: 15,
     },
     Workload {

@@ -135,6 +135,13 @@ impl Machine {
         self.random % below
     }
 
+    /// One of its process's stacks; a few of them come often, most rarely.
+    fn stack_of(&mut self, thread: usize) -> StackId {
+        let each = u64::from(STACKS / PROCESSES);
+        let most = self.chance(each) + 1;
+        StackId((thread as u32 / THREADS_EACH) * (STACKS / PROCESSES) + self.chance(most) as u32)
+    }
+
     /// Runs until `intervals` waits have ended.
     pub fn run(&mut self, intervals: u64, sink: &mut dyn FnMut(Record)) {
         self.define(sink);
@@ -188,9 +195,9 @@ impl Machine {
             })));
         }
         for stack in 0..STACKS {
-            // A tree of depth up to about twenty: each hangs below one not far above it.
+            // A tree some fifteen deep: each hangs below one at half to four fifths of its number.
             let parent =
-                (stack >= 10).then(|| StackId(stack - 1 - self.chance(9) as u32 * stack / 60));
+                (stack >= 10).then(|| StackId(stack * (50 + self.chance(30) as u32) / 100));
             sink(Record::Definition(Definition::Stack(Stack {
                 parent,
                 frame: FrameId(self.chance(3_000) as u32),
@@ -312,7 +319,7 @@ impl Machine {
             let weight = Nanos(thread.owed / 1_000_000 * 1_000_000);
             thread.owed -= weight.0;
             let (tid, off, call) = (Tid(thread.tid), Nanos(thread.off), thread.call);
-            let stack = Some(StackId(self.chance(u64::from(STACKS)) as u32));
+            let stack = Some(self.stack_of(index));
             let time = Nanos(self.now);
             sink(Record::Event(Event::WaitStack(WaitStack {
                 time,
@@ -328,7 +335,7 @@ impl Machine {
 
     fn sample(&mut self, cpu: usize, sink: &mut dyn FnMut(Record)) {
         let Some(index) = self.running[cpu] else { return };
-        let stack = Some(StackId(self.chance(u64::from(STACKS)) as u32));
+        let stack = Some(self.stack_of(index));
         sink(Record::Event(Event::Sample(Sample {
             time: Nanos(self.now),
             tid: Tid(self.threads[index].tid),
