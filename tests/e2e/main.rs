@@ -1,0 +1,16 @@
+//! The whole program, run as a user runs it: on every tier there is here, as root and as an
+//! ordinary user, on programs that measure themselves, on real programs and on bad input.
+//!
+//! A test that needs what the machine lacks prints `skipped: why`; with `TIMESINK_NO_SKIP` set
+//! it fails instead.
+// Tests start programs, read files and wait for deadlines: they are the impure edge.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod bad_input;
+mod passing;
+mod processes;
+mod program;
+mod real;
+mod report;
+mod terminal;
+mod truth;
