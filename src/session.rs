@@ -88,10 +88,10 @@ fn flamegraph(args: &Flamegraph) -> Result<u8> {
 }
 
 fn convert(args: &Export) -> Result<u8> {
-    let (trace, bytes) = open(&args.trace)?;
+    let (trace, _) = open(&args.trace)?;
     to_output(args.output.as_deref(), &mut |out| match args.to {
-        ExportFormat::Perfetto => outputs::perfetto(&trace, &analyse(&trace, Some(bytes)), out),
-        ExportFormat::Chrome => outputs::chrome(&trace, &analyse(&trace, Some(bytes)), out),
+        ExportFormat::Perfetto => outputs::perfetto(&trace, None, out),
+        ExportFormat::Chrome => outputs::chrome(&trace, None, out),
         ExportFormat::Folded => export::folded::write(&trace, stacks_of(args.of), out),
     })
 }

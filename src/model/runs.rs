@@ -20,8 +20,6 @@ use super::Waker;
 use super::Words;
 use super::learn_words;
 use super::walk_knowing;
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 
 /// A stay of a thread on a CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,21 +44,15 @@ pub struct Run {
     pub taker: Option<Tid>,
 }
 
-impl Ord for Run {
-    /// Reversed, so that a max-heap gives the earliest first; ties by thread.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.start, other.thread, other.end).cmp(&(self.start, self.thread, self.end))
+impl Run {
+    /// Order of runs: by start, then by thread.
+    fn key(&self) -> (Nanos, ThreadId, Nanos) {
+        (self.start, self.thread, self.end)
     }
 }
 
-impl PartialOrd for Run {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// How late a run may become known and still be merged from a small heap.
-const WINDOW: Nanos = Nanos::from_millis(100);
+/// How late a run may become known and still be sorted in a small buffer.
+const WINDOW: Nanos = Nanos::from_millis(50);
 
 /// Gives every run of the trace to `visit`, in order of start. Returns the timelines.
 pub fn runs_in_order(trace: &dyn Trace, visit: &mut dyn FnMut(&Run)) -> Timelines {
@@ -84,7 +76,7 @@ impl LateRuns {
     pub fn finish(&mut self, timelines: &Timelines) {
         let late = &mut self.late;
         self.runs.flush(timelines.window().1, &mut |run, known_at| keep_late(late, run, known_at));
-        late.sort_unstable_by(|a, b| b.cmp(a));
+        late.sort_unstable_by_key(Run::key);
     }
 }
 
@@ -113,74 +105,76 @@ pub fn runs_in_order_after(
 ) -> Timelines {
     let mut merge = Merge {
         runs: Runs::default(),
-        waiting: BinaryHeap::new(),
-        late: late.late.into_iter().peekable(),
-        visit,
+        sorter: Sorter {
+            waiting: Vec::new(),
+            due: Nanos::ZERO,
+            late: late.late.into_iter().peekable(),
+            visit,
+        },
     };
     let timelines = walk_knowing(trace, words, &mut merge);
-    let Merge { runs, waiting, late, visit } = &mut merge;
-    runs.flush(timelines.window().1, &mut |run, known_at| {
-        merge_run(waiting, late, visit, run, known_at);
-    });
-    give(waiting, late, Nanos::MAX, visit);
+    let Merge { runs, sorter } = &mut merge;
+    runs.flush(timelines.window().1, &mut |run, known_at| sorter.add(run, known_at));
+    sorter.give(Nanos::MAX);
     timelines
 }
 
 /// Merges runs that are known at once with those that are known late.
 struct Merge<'v> {
     runs: Runs,
-    waiting: BinaryHeap<Run>,
-    late: Late,
-    visit: &'v mut dyn FnMut(&Run),
+    sorter: Sorter<'v>,
 }
-
-type Late = std::iter::Peekable<std::vec::IntoIter<Run>>;
 
 impl Visitor for Merge<'_> {
     fn segment(&mut self, segment: &Segment) {
-        let Self { runs, waiting, late, visit } = self;
-        runs.segment(segment, &mut |run, known_at| merge_run(waiting, late, visit, run, known_at));
+        let Self { runs, sorter } = self;
+        runs.segment(segment, &mut |run, known_at| sorter.add(run, known_at));
     }
     fn event(&mut self, _: &Timelines, _: Option<ThreadId>, event: &Event) {
         self.runs.now = self.runs.now.max(event.time());
     }
 }
 
-fn merge_run(
-    waiting: &mut BinaryHeap<Run>,
-    late: &mut Late,
-    visit: &mut dyn FnMut(&Run),
-    run: Run,
-    known_at: Nanos,
-) {
-    if known_at - run.start <= WINDOW {
-        waiting.push(run);
-    }
-    give(waiting, late, known_at - WINDOW, visit);
+/// Sorts runs in batches. A heap costs several times as much: a run is large, and at a
+/// million switches a second many thousand wait in a window.
+struct Sorter<'v> {
+    waiting: Vec<Run>,
+    /// When the next batch is sorted.
+    due: Nanos,
+    late: std::iter::Peekable<std::vec::IntoIter<Run>>,
+    visit: &'v mut dyn FnMut(&Run),
 }
 
-/// Gives away all runs that began before `settled`, merging the two sources.
-fn give(
-    waiting: &mut BinaryHeap<Run>,
-    late: &mut Late,
-    settled: Nanos,
-    visit: &mut dyn FnMut(&Run),
-) {
-    loop {
-        let early = waiting.peek().filter(|run| run.start < settled).copied();
-        let other = late.peek().filter(|run| run.start < settled).copied();
-        match (early, other) {
-            (None, None) => return,
-            // The heap's order is reversed: the greater is the earlier.
-            (Some(a), Some(b)) if a < b => visit_next(late.next().unwrap_or(b), visit),
-            (None, Some(b)) => visit_next(late.next().unwrap_or(b), visit),
-            (Some(a), _) => visit_next(waiting.pop().unwrap_or(a), visit),
+impl Sorter<'_> {
+    fn add(&mut self, run: Run, known_at: Nanos) {
+        if known_at - run.start <= WINDOW {
+            self.waiting.push(run);
+        }
+        if known_at >= self.due {
+            self.give(known_at - WINDOW);
+            self.due = known_at + WINDOW;
         }
     }
-}
 
-fn visit_next(run: Run, visit: &mut dyn FnMut(&Run)) {
-    visit(&run);
+    /// Gives away all runs that began before `settled`, in order.
+    fn give(&mut self, settled: Nanos) {
+        // Keys move in the sort, not the runs they stand for.
+        let mut order: Vec<_> = (0..).zip(&self.waiting).map(|(i, run)| (run.key(), i)).collect();
+        order.sort_unstable();
+        let ready = order.partition_point(|((start, ..), _)| *start < settled);
+        for &(key, index) in &order[..ready] {
+            while let Some(late) = self.late.next_if(|late| late.key() < key) {
+                (self.visit)(&late);
+            }
+            (self.visit)(&self.waiting[index as usize]);
+        }
+        while let Some(late) = self.late.next_if(|late| late.start < settled) {
+            (self.visit)(&late);
+        }
+        let kept: Vec<Run> =
+            order[ready..].iter().map(|&(_, i): &(_, u32)| self.waiting[i as usize]).collect();
+        self.waiting = kept;
+    }
 }
 
 /// Collects runs from segments: a run is complete when the thread's next wait is known.

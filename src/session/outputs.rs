@@ -55,12 +55,12 @@ const PRODUCTS: &[Product] = &[
     Product {
         name: "trace.pftrace",
         what: "open it in https://ui.perfetto.dev",
-        write: |trace, report, out| perfetto(trace, report, out),
+        write: |trace, report, out| perfetto(trace, Some(report), out),
     },
     Product {
         name: "trace.json",
         what: "Chrome trace, the longest waits",
-        write: |trace, report, out| chrome(trace, report, out),
+        write: |trace, report, out| chrome(trace, Some(report), out),
     },
 ];
 
@@ -136,14 +136,14 @@ fn progress() -> ProgressBar {
     bar
 }
 
-/// The Perfetto trace.
-pub fn perfetto(trace: &dyn Trace, report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    export::perfetto::write(trace, Some(report), &export::perfetto::Options::default(), out)?;
+/// The Perfetto trace; the verdict of `report`, where there is one, heads it.
+pub fn perfetto(trace: &dyn Trace, report: Option<&Report>, out: &mut dyn Write) -> io::Result<()> {
+    export::perfetto::write(trace, report, &export::perfetto::Options::default(), out)?;
     Ok(())
 }
 
-/// The Chrome trace.
-pub fn chrome(trace: &dyn Trace, report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    export::chrome::write(trace, Some(report), &export::chrome::Options::default(), out)?;
+/// The Chrome trace, headed the same.
+pub fn chrome(trace: &dyn Trace, report: Option<&Report>, out: &mut dyn Write) -> io::Result<()> {
+    export::chrome::write(trace, report, &export::chrome::Options::default(), out)?;
     Ok(())
 }
