@@ -10,6 +10,7 @@ use super::Context;
 use super::FdKind;
 use super::State;
 use super::syscalls::nr;
+use std::sync::LazyLock;
 
 /// What was seen of a wait.
 #[derive(Clone, Copy, Debug)]
@@ -45,14 +46,27 @@ pub fn classify(wait: &Wait) -> State {
 
 /// The line of the table that decides; `None` means [`State::Other`].
 pub fn rule_for(wait: &Wait) -> Option<&'static Rule> {
-    RULES.iter().find(|rule| {
-        let called = match wait.call {
-            Some(call) => rule.calls.contains(&call.number),
-            None => rule.calls.is_empty(),
-        };
-        called && (rule.when)(wait)
-    })
+    let rules = match wait.call {
+        Some(call) => BY_CALL.get(usize::from(call.number) + 1)?,
+        None => &BY_CALL[0],
+    };
+    rules.iter().copied().find(|rule| (rule.when)(wait))
 }
+
+/// The table by system call number plus one, and at 0 for none: a trace asks for every wait.
+static BY_CALL: LazyLock<Vec<Vec<&'static Rule>>> = LazyLock::new(|| {
+    let last = RULES.iter().flat_map(|rule| rule.calls).copied().max().unwrap_or(0);
+    let mut index = vec![Vec::new(); usize::from(last) + 2];
+    for rule in RULES {
+        for &call in rule.calls {
+            index[usize::from(call) + 1].push(rule);
+        }
+        if rule.calls.is_empty() {
+            index[0].push(rule);
+        }
+    }
+    index
+});
 
 const ON_DESCRIPTOR: &[u16] = &[
     nr("read"),

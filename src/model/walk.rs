@@ -24,6 +24,20 @@ pub trait Visitor {
     }
 }
 
+/// Two visitors in one walk.
+pub struct Both<'v, A, B>(pub &'v mut A, pub &'v mut B);
+
+impl<A: Visitor, B: Visitor> Visitor for Both<'_, A, B> {
+    fn segment(&mut self, segment: &Segment) {
+        self.0.segment(segment);
+        self.1.segment(segment);
+    }
+    fn event(&mut self, timelines: &Timelines, thread: Option<ThreadId>, event: &Event) {
+        self.0.event(timelines, thread, event);
+        self.1.event(timelines, thread, event);
+    }
+}
+
 /// Builds the timelines of a whole trace and shows them to `visitor`.
 ///
 /// Two passes: the first learns from stacks what futex words are, so that the second can

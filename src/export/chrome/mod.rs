@@ -30,8 +30,9 @@ use crate::model::ThreadId;
 use crate::model::Timelines;
 use crate::model::Trace;
 use crate::model::Visitor;
+use crate::model::learn_words;
 use crate::model::syscall_label;
-use crate::model::walk;
+use crate::model::walk_knowing;
 use choice::Chooser;
 use choice::Decision;
 use json::Json;
@@ -100,14 +101,15 @@ pub fn write(
     options: &Options,
     out: &mut dyn Write,
 ) -> io::Result<Stats> {
-    let (survey, rows) = Survey::of(trace);
+    let words = learn_words(trace);
+    let (survey, _, rows) = Survey::of(trace, words.clone());
     let ids = Ids::new(&rows);
     let waits = choice::waits_share(&survey, options.max_slices);
     let chooser =
         |others| Chooser::new(&ids, survey.waits.longest(waits), survey.others.longest(others));
 
     let mut marks = Marks { chooser: chooser(0), wakers: Vec::new(), forced: 0 };
-    walk(trace, &mut marks);
+    walk_knowing(trace, words.clone(), &mut marks);
     let others = choice::others_share(&survey, options.max_slices, waits, marks.forced);
 
     let mut writer = Slices {
@@ -122,7 +124,7 @@ pub fn write(
         stats: Stats::default(),
     };
     writer.names();
-    walk(trace, &mut writer);
+    walk_knowing(trace, words, &mut writer);
     let all_from = survey.waits.longest(waits).all_from();
     writer.finish(trace, report, all_from)
 }

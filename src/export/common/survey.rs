@@ -1,8 +1,10 @@
 //! What an exporter must know of a whole trace before it writes the first byte.
 
 use super::Histogram;
+use crate::model::Both;
 use crate::model::Event;
 use crate::model::Gap;
+use crate::model::LateRuns;
 use crate::model::Lost;
 use crate::model::Nanos;
 use crate::model::Segment;
@@ -13,7 +15,8 @@ use crate::model::Timelines;
 use crate::model::Trace;
 use crate::model::Visitor;
 use crate::model::Waker;
-use crate::model::walk;
+use crate::model::Words;
+use crate::model::walk_knowing;
 use std::collections::BTreeMap;
 
 /// A change of state that no stay on a CPU tells of.
@@ -70,14 +73,15 @@ struct Seen {
 }
 
 impl Survey {
-    /// Looks at the whole trace.
-    pub fn of(trace: &dyn Trace) -> (Self, Timelines) {
-        let mut survey = Self::default();
-        let timelines = walk(trace, &mut survey);
+    /// Looks at the whole trace, and in the same walk finds the runs that become known late.
+    pub fn of(trace: &dyn Trace, words: Words) -> (Self, LateRuns, Timelines) {
+        let (mut survey, mut late) = (Self::default(), LateRuns::default());
+        let timelines = walk_knowing(trace, words, &mut Both(&mut survey, &mut late));
+        late.finish(&timelines);
         for index in 0..survey.threads.len() {
             survey.settle_ready(index);
         }
-        (survey, timelines)
+        (survey, late, timelines)
     }
 
     fn seen(&mut self, thread: ThreadId) -> &mut Seen {

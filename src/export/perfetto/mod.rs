@@ -30,8 +30,9 @@ use crate::export::common::Ids;
 use crate::export::common::Namer;
 use crate::export::common::Survey;
 use crate::model::Trace;
-use crate::model::runs_in_order;
-use crate::model::walk;
+use crate::model::learn_words;
+use crate::model::runs_in_order_after;
+use crate::model::walk_knowing;
 use counters::Counter;
 use samples::Samples;
 use sched::Sched;
@@ -90,7 +91,8 @@ pub fn write(
     options: &Options,
     out: &mut dyn Write,
 ) -> io::Result<Stats> {
-    let (survey, rows) = Survey::of(trace);
+    let words = learn_words(trace);
+    let (survey, late, rows) = Survey::of(trace, words.clone());
     let ids = Ids::new(&rows);
     let mut out = Writer::new(out);
     tracks::preamble(&mut out, trace.info(), &rows, &ids);
@@ -99,7 +101,7 @@ pub fn write(
     let unseen = (trace.info().cpus_online as usize).max(usize::from(survey.last_cpu) + 1);
     let mut sched = Sched::new(&mut out, &ids, &rows, &survey.lost, unseen);
     sched.extras(&survey.extras);
-    runs_in_order(trace, &mut |run| sched.run(run));
+    runs_in_order_after(trace, words.clone(), late, &mut |run| sched.run(run));
     sched.finish();
     (stats.runs, stats.cpu_not_seen, stats.wakeups) = (sched.runs, sched.misplaced, sched.wakeups);
     let cpus: Vec<usize> = sched.cpus().collect();
@@ -128,7 +130,7 @@ pub fn write(
         left_out_ns: crate::model::Nanos::ZERO,
         spans: 0,
     };
-    walk(trace, &mut slices);
+    walk_knowing(trace, words, &mut slices);
     let left_out_ns;
     (stats.waits, stats.waits_left_out, left_out_ns, stats.spans, stats.samples) = slices.finish();
     stats.left_out_ns = left_out_ns.0;
