@@ -29,8 +29,10 @@ use crate::trace::WriteError;
 use crate::trace::Writer;
 use anyhow::Context;
 use anyhow::Result;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
@@ -110,6 +112,7 @@ pub fn user(asked: Option<&str>) -> Result<Option<User>> {
 pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<Recorded, Failure> {
     let options =
         Options { sample_hz: args.recording.freq, wait_stacks: !args.recording.no_wait_stacks };
+    signals::pass_through().context("signals cannot be handled")?;
     let mut source = source::open(args.recording.tier, options)?;
     let file = directory
         .file(TRACE)
@@ -123,7 +126,6 @@ pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<
         }
     };
     let writer = Writer::to_file(file, &info).context("the trace file cannot be written")?;
-    signals::pass_through().context("signals cannot be handled")?;
     let held = Held::fork(command(args, user, probe.as_ref()), user)
         .context("the command's process cannot be made")?;
     let (pid, waiter) = (held.pid, Waiter::new(held.pid));
@@ -131,13 +133,25 @@ pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<
     let used_before = host::own_usage().0;
     held.release().map_err(|error| {
         let name = args.command[0].to_string_lossy().escape_debug().to_string();
-        Failure::Command(error, name)
+        Failure::Command(why_not(&args.command[0], error), name)
     })?;
     let mut recorder = Recorder { source, writer, probe, failed: None, warnings: Vec::new() };
     let status = recorder.until_end(&waiter, pid);
     let _ = signals::restore_terminal();
     recorder.finish(pid, status, used_before);
     Ok(Recorded { status })
+}
+
+/// A directory of PATH that may not be searched makes every missing command "permission
+/// denied"; a shell says "not found" then, and so do we.
+fn why_not(command: &OsStr, error: io::Error) -> io::Error {
+    let by_path = !command.as_bytes().contains(&b'/');
+    if !by_path || error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let exists = std::env::split_paths(&path).any(|directory| directory.join(command).exists());
+    if exists { error } else { io::ErrorKind::NotFound.into() }
 }
 
 /// The command with its environment: the probe's ring, and a home that fits its user.

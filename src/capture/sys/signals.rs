@@ -1,6 +1,7 @@
 //! Signals: the terminal's go to the command alone, those sent to us are passed on.
 
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
@@ -30,7 +31,36 @@ pub fn pass_through() -> io::Result<()> {
     for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
         handle(signal, on_forward)?;
     }
-    Ok(())
+    // A limit of file size is then an error of `write`, which the report can speak of.
+    handle(libc::SIGXFSZ, on_nothing)
+}
+
+extern "C" fn on_nothing(_: libc::c_int) {}
+
+/// Whether SIGPIPE was ignored when this process started, before Rust's runtime ignored it.
+static SIGPIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Runs before `main` and before the runtime, which overwrites the disposition.
+#[used]
+// SAFETY: the loader calls functions of this section once, single-threaded; it takes arguments
+// that a function without parameters leaves alone.
+#[unsafe(link_section = ".init_array")]
+static LOOK_AT_SIGPIPE: extern "C" fn() = look_at_sigpipe;
+
+extern "C" fn look_at_sigpipe() {
+    let mut old = action(libc::SIG_DFL);
+    // SAFETY: a null new action only asks for the old one, into a valid place.
+    if unsafe { libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut old) } == 0 {
+        SIGPIPE_IGNORED.store(old.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
+    }
+}
+
+/// In a forked child: SIGPIPE as our caller had it. Rust resets it to the default for children.
+pub(super) fn restore_sigpipe() {
+    if SIGPIPE_IGNORED.load(Ordering::Relaxed) {
+        // SAFETY: a plain system call, allowed between fork and exec.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    }
 }
 
 /// After the command has ended: Ctrl-C ends the report as it ends anything.
