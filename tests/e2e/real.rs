@@ -4,6 +4,7 @@ use crate::program::Tier;
 use crate::program::Timesink;
 use crate::program::installed;
 use crate::report::assert_adds_up;
+use crate::report::assert_no_run_missed;
 use crate::report::number;
 use crate::report::rows;
 use serde_json::Value;
@@ -28,7 +29,7 @@ fn on_each_tier(
         assert_adds_up(&run.report);
         if tier == Tier::Kernel {
             let health = &run.report["health"];
-            assert_eq!(number(health, "/run_counts/differing"), 0, "{command:?}: {health}");
+            assert_no_run_missed(&run.report);
             assert_eq!(number(health, "/lost_records"), 0, "{command:?}: {health}");
             let unknown = number(health, "/unknown_ns");
             let all = number(&run.report, "/budget/thread_ns");
@@ -162,12 +163,7 @@ fn a_cargo_build() {
                 "{}",
                 run.report["processes"]
             );
-            assert_eq!(
-                number(&run.report, "/health/run_counts/differing"),
-                0,
-                "{}",
-                run.report["health"]
-            );
+            assert_no_run_missed(&run.report);
         }
     }
 }
