@@ -24,6 +24,7 @@ use crate::model::Trace;
 use crate::trace::TraceFile;
 use anyhow::Context;
 use anyhow::Result;
+use anyhow::anyhow;
 use anyhow::bail;
 use std::fs::File;
 use std::io;
@@ -113,7 +114,8 @@ fn doctor_report() -> Result<u8> {
 fn open(path: &Path) -> Result<(TraceFile, u64)> {
     let file = trace_path(path)?;
     let bytes = std::fs::metadata(&file).map_or(0, |meta| meta.len());
-    let trace = TraceFile::open(&file)?;
+    // Its message already says what the system said: no chain of causes behind it.
+    let trace = TraceFile::open(&file).map_err(|error| anyhow!("{error}"))?;
     for damage in trace.damage() {
         terminal::say(&format!("timesink: note: {damage}"));
     }
@@ -125,7 +127,7 @@ fn trace_path(path: &Path) -> Result<PathBuf> {
         return Ok(path.to_owned());
     }
     let inside = path.join(output_dir::TRACE);
-    if !inside.exists() {
+    if !inside.try_exists().with_context(|| format!("cannot look into {}", path.display()))? {
         bail!(
             "{} holds no {}: give a trace file, or a directory that `timesink run` made",
             path.display(),

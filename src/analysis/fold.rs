@@ -116,13 +116,18 @@ impl Fold {
     }
 
     /// The finer cuts of the budget.
-    pub fn details(&self) -> Vec<Detail> {
+    /// Samples say how the running time divides, `running` how much there is of it.
+    pub fn details(&self, running: Nanos) -> Vec<Detail> {
         let exact = |name: &str, time: Nanos| Detail {
             name: name.to_owned(),
             ns: time.0,
             quality: Quality::Exact,
         };
         let queued = &self.queued;
+        let share = self.functions.in_kernel.share_of(self.functions.sampled);
+        let in_kernel = Nanos((running.0 as f64 * share) as u64);
+        let seen = !self.functions.sampled.is_zero();
+        let in_user = if seen { running - in_kernel } else { Nanos::ZERO };
         let sampled = |name: &str, time: Nanos| Detail {
             name: name.to_owned(),
             ns: time.0,
@@ -135,8 +140,8 @@ impl Fold {
             exact("runnable: preempted, by whom was not seen", queued.by_unseen),
             exact("runnable: after sched_yield", queued.yielded),
             exact("runnable: from fork to the first run", queued.new),
-            sampled("running: in the kernel", self.functions.in_kernel),
-            sampled("running: in user space", self.functions.sampled - self.functions.in_kernel),
+            sampled("running: in the kernel", in_kernel),
+            sampled("running: in user space", in_user),
         ]
         .into_iter()
         .filter(|detail| detail.ns > 0)

@@ -114,6 +114,14 @@ pub fn is_own(frame: &FrameRow) -> bool {
         && !frame.name.starts_with(['[', '{'])
 }
 
+/// Whether a frame lies in libc, the loader, the kernel or a language's own library.
+pub fn is_library(frame: &FrameRow) -> bool {
+    let module = frame.module.as_deref().unwrap_or_default();
+    let module = module.rsplit_once('/').map_or(module, |(_, base)| base);
+    LIBRARIES.iter().any(|library| module.starts_with(library))
+        || PLUMBING.iter().any(|prefix| frame.name.starts_with(prefix))
+}
+
 /// A function name without the generic arguments that fill a line.
 pub fn short(name: &str) -> String {
     const WIDEST: usize = 60;

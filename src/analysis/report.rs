@@ -31,6 +31,8 @@ pub struct Report {
     pub wall_ns: u64,
     /// Capture tier.
     pub tier: &'static str,
+    /// CPU time that one sample stands for, ns; `None` without samples.
+    pub sample_period_ns: Option<u64>,
     /// The machine.
     pub host: Host,
     /// How far the report can be trusted.

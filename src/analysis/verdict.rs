@@ -31,7 +31,15 @@ pub fn verdict(report: &Report) -> Verdict {
         report.utilisation.mean_cpus,
         report.host.cpus_allowed
     );
-    let (kind, story, object) = if unknown > TOO_MUCH_UNKNOWN || total.is_zero() {
+    if total.is_zero() {
+        return Verdict {
+            kind: "inconclusive",
+            headline: "nothing was recorded before the recording was cut off".to_owned(),
+            object: None,
+            confidence: Confidence { level: "low", value: 0.0 },
+        };
+    }
+    let (kind, story, object) = if unknown > TOO_MUCH_UNKNOWN {
         let share = percent(unknown);
         ("inconclusive", format!("{share} of their time the reason for waiting was not seen"), None)
     } else {
@@ -79,26 +87,43 @@ fn story(report: &Report, total: Nanos) -> (&'static str, String, Option<u32>) {
         .unwrap_or(State::Unknown);
     let share = states[top].share_of(total);
     if queued > running && queued > share {
-        let how = report.budget.detail.iter().filter(|d| d.name.starts_with("runnable: "));
-        let most = how.max_by_key(|detail| detail.ns).map_or("", |d| &d.name["runnable: ".len()..]);
-        let story = format!(
-            "{} of their time they were ready to run and waited for a CPU, mostly {most}",
-            percent(queued)
+        let queued = percent(queued);
+        return (
+            "mixed",
+            format!(
+                "{queued} of their time they were ready and waited for a CPU{}",
+                queue_cause(report)
+            ),
+            None,
         );
-        return ("mixed", story, None);
     }
     if running >= share {
         let alone = report.utilisation.mean_cpus <= 1.2 && report.host.cpus_allowed > 1;
-        let kind = if alone { "serial" } else { "mixed" };
-        let how = if alone {
-            "one thread at a time was running"
+        let ran = percent(running);
+        let then = if share >= MAJOR {
+            format!(" and {} {}", percent(share), doing(top))
         } else {
-            "most of the time was spent running"
+            String::new()
         };
-        return (kind, format!("{how}{}", hot(report)), None);
+        let kind = if alone { "serial" } else { "mixed" };
+        let who = if alone { "never much more than one at a time, " } else { "" };
+        return (kind, format!("{who}they ran {ran} of their time{then}{}", hot(report)), None);
     }
     if share < MAJOR && running < MAJOR {
-        return ("mixed", "no single state takes a quarter of the time".to_owned(), None);
+        let but = if states[State::Join].is_zero() && states[State::Child].is_zero() {
+            ""
+        } else {
+            ", apart from waiting for each other to finish"
+        };
+        return ("mixed", format!("no single state takes a quarter of the time{but}"), None);
+    }
+    if top == State::Unknown {
+        let share = percent(share);
+        return (
+            "inconclusive",
+            format!("for {share} of their time the reason for waiting was not seen"),
+            None,
+        );
     }
     let object = report.objects.iter().find(|object| object.state == top.name());
     let sentence = sentence(top, share, object);
@@ -120,7 +145,8 @@ fn sentence(state: State, share: f64, object: Option<&Object>) -> String {
         State::Child => "for child processes",
         State::PageFault => "for memory to be paged in",
         State::Stopped => "stopped",
-        State::Running | State::Runnable | State::Other | State::Unknown => "in other system calls",
+        State::Other => "in other system calls",
+        State::Running | State::Runnable | State::Unknown => "for reasons not seen",
     };
     let mostly = object.map_or_else(String::new, |object| {
         let site = object.sites.first().and_then(|site| innermost_own(&site.stack));
@@ -131,6 +157,33 @@ fn sentence(state: State, share: f64, object: Option<&Object>) -> String {
         }
     });
     format!("{} of their time they waited {what}{mostly}", percent(share))
+}
+
+/// ", mostly after ...": how most of the runnable time began.
+fn queue_cause(report: &Report) -> String {
+    let causes = report.budget.detail.iter().filter_map(|detail| {
+        let cause = detail.name.strip_prefix("runnable: ")?;
+        Some((detail.ns, cause.to_owned()))
+    });
+    match causes.max() {
+        Some((_, cause)) if cause.starts_with("preempted") => {
+            format!(", mostly after being {cause}")
+        }
+        Some((_, cause)) if cause.starts_with("from wake-up") => {
+            ", mostly after a wake-up".to_owned()
+        }
+        Some((_, cause)) => format!(", mostly {cause}"),
+        None => String::new(),
+    }
+}
+
+/// A state as what threads did, to go on with "they ran 50 % of their time and 40 % ...".
+fn doing(state: State) -> &'static str {
+    match state {
+        State::Unknown => "was off the CPU for reasons not seen",
+        State::Sleep => "slept",
+        _ => "waited, most of that as the table says",
+    }
 }
 
 /// The function of the program in a row of frames, without its source line.

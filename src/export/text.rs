@@ -73,7 +73,10 @@ impl Text<'_> {
     fn budget(&mut self, report: &Report) -> io::Result<()> {
         let total = Nanos(report.budget.thread_ns);
         let threads = report.threads.len();
-        let note = format!("{threads} threads lived {total} in all");
+        let note = match threads {
+            1 => format!("1 thread lived {total}"),
+            _ => format!("{threads} threads lived {total} in all"),
+        };
         self.heading("Where the time of all threads went", &note)?;
         for (state, time) in report.budget.states.0.iter().filter(|(_, time)| !time.is_zero()) {
             let share = time.share_of(total);
@@ -86,6 +89,9 @@ impl Text<'_> {
                 state.name(),
                 state.meaning()
             )?;
+        }
+        if !report.budget.detail.is_empty() {
+            writeln!(self.out, "  in more detail:")?;
         }
         for detail in &report.budget.detail {
             let quality = format!("{:?}", detail.quality).to_lowercase();
@@ -101,7 +107,7 @@ impl Text<'_> {
             cpus.histogram.iter().find(|bar| bar.running_threads == 0).map_or(0, |bar| bar.ns);
         writeln!(
             self.out,
-            "  CPUs: {:.2} of {} in use on average; none of them {} of the time",
+            "  CPUs: this program used {:.2} of {} on average, and none for {} of the time",
             cpus.mean_cpus,
             report.host.cpus_allowed,
             percent(Nanos(idle).share_of(Nanos(report.wall_ns)))
@@ -109,7 +115,7 @@ impl Text<'_> {
     }
 
     fn threads(&mut self, report: &Report) -> io::Result<()> {
-        self.heading("Processes and threads", "lifetime, then the largest states")?;
+        self.heading("Processes and threads", "name, id, lifetime, then the largest states")?;
         let mut shown = 0;
         let mut processes: Vec<&ProcessRow> = report.processes.iter().collect();
         processes.sort_by_key(|p| (std::cmp::Reverse(p.states.0.total()), p.id));
@@ -126,13 +132,8 @@ impl Text<'_> {
             threads.sort_by_key(|t| (std::cmp::Reverse(t.end_ns - t.start_ns), t.id));
             for thread in threads.iter().take(MOST_THREADS.saturating_sub(shown)) {
                 let life = Nanos(thread.end_ns - thread.start_ns);
-                writeln!(
-                    self.out,
-                    "    {:<16} {:>9}  {}",
-                    thread.name,
-                    life.to_string(),
-                    largest(&thread.states)
-                )?;
+                let (name, tid, states) = (&thread.name, thread.tid, largest(&thread.states));
+                writeln!(self.out, "    {name:<16} {tid:>7} {:>9}  {states}", life.to_string())?;
             }
             let left_out = threads.len().saturating_sub(MOST_THREADS.saturating_sub(shown));
             shown += threads.len() - left_out;
@@ -182,10 +183,8 @@ impl Text<'_> {
         if sampled == 0 {
             return Ok(());
         }
-        self.heading(
-            "Top functions on a CPU",
-            "own share of the CPU samples, with callees, function",
-        )?;
+        let samples = self.samples(report, sampled);
+        self.heading("Top functions on a CPU", &samples)?;
         for row in report.functions.iter().filter(|row| row.self_ns > 0).take(MOST_FUNCTIONS) {
             let own = percent(Nanos(row.self_ns).share_of(Nanos(sampled)));
             let total = percent(Nanos(row.total_ns).share_of(Nanos(sampled)));
@@ -198,6 +197,14 @@ impl Text<'_> {
             )?;
         }
         Ok(())
+    }
+
+    /// What the shares are of; few samples say little.
+    fn samples(&self, report: &Report, sampled: u64) -> String {
+        let each = report.sample_period_ns.unwrap_or(sampled).max(1);
+        let count = (sampled + each / 2) / each;
+        let few = if count < 50 { ", too few to say much" } else { "" };
+        format!("own share of {count} samples{few}; with callees; function")
     }
 
     fn health(&mut self, report: &Report) -> io::Result<()> {
@@ -214,11 +221,13 @@ impl Text<'_> {
         if health.run_counts.checked > 0 {
             writeln!(
                 self.out,
-                "  runs on a CPU: {} seen, {} by the kernel's count, over {} threads; {} ends reconstructed",
-                health.run_counts.seen,
+                "  check: the kernel counted {} runs on a CPU, {} were seen{}",
                 health.run_counts.kernel,
-                health.run_counts.checked,
-                health.recovered_records
+                health.run_counts.seen,
+                match health.recovered_records {
+                    0 => String::new(),
+                    n => format!(", {n} of them reconstructed from the scheduler's books"),
+                }
             )?;
         }
         let stacks = &health.stacks;
@@ -240,7 +249,10 @@ impl Text<'_> {
                 format!(", about {} added to the command ({})", Nanos(time), cost.method)
             })
         )?;
-        for warning in &health.warnings {
+        // Which sections a program will find empty is for programs: report.json has it.
+        for warning in
+            health.warnings.iter().filter(|w| !w.starts_with("this version does not fill"))
+        {
             self.wrapped("  note: ", warning)?;
         }
         Ok(())
@@ -274,7 +286,10 @@ impl Text<'_> {
             .map(|frame| names::short(&frame.name))
             .collect();
         let names = if own.is_empty() {
-            stack.iter().rev().map(|frame| names::short(&frame.name)).collect()
+            let program: Vec<&FrameRow> =
+                stack.iter().rev().filter(|frame| !names::is_library(frame)).collect();
+            let shown = if program.is_empty() { stack.iter().rev().collect() } else { program };
+            shown.into_iter().map(|frame| names::short(&frame.name)).collect()
         } else {
             own
         };
@@ -327,10 +342,30 @@ fn largest(states: &StateTimes) -> String {
     texts.join(", ")
 }
 
+/// Those that end programs, by number on Linux.
+const SIGNALS: &[(u32, &str)] = &[
+    (1, "SIGHUP"),
+    (2, "SIGINT"),
+    (3, "SIGQUIT"),
+    (4, "SIGILL"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (9, "SIGKILL"),
+    (11, "SIGSEGV"),
+    (13, "SIGPIPE"),
+    (14, "SIGALRM"),
+    (15, "SIGTERM"),
+    (25, "SIGXFSZ"),
+];
+
 fn ended(status: ExitStatus) -> String {
     match status {
         ExitStatus::Code(code) => format!("exit {code}"),
-        ExitStatus::Signal(signal) => format!("killed by signal {signal}"),
+        ExitStatus::Signal(signal) => match SIGNALS.iter().find(|(number, _)| *number == signal) {
+            Some((_, name)) => format!("killed by {name}"),
+            None => format!("killed by signal {signal}"),
+        },
     }
 }
 

@@ -386,8 +386,19 @@ pub fn state_of_stack<'a>(
         .take(32)
         .map(|(function, file)| state_of_function(function).or_else(|| state_of_file(file?)));
     let first = states.find_map(|state| state)?;
-    let joins = first == State::Condvar && states.take(NEARBY).any(|s| s == Some(State::Join));
-    Some(if joins { State::Join } else { first })
+    if !matches!(first, State::Condvar | State::Lock) {
+        return Some(first);
+    }
+    // The GIL is itself a mutex and a condition variable inside `take_gil`.
+    let around: Vec<State> = states.take(NEARBY).flatten().collect();
+    let outer = if around.contains(&State::Gil) {
+        State::Gil
+    } else if first == State::Condvar && around.contains(&State::Join) {
+        State::Join
+    } else {
+        first
+    };
+    Some(outer)
 }
 
 /// Function names: without leading underscores (and glibc's `__GI_`), or, with a `*`, a part.
@@ -530,6 +541,8 @@ mod tests {
         let scope = ["syscall", "std::thread::park", "std::thread::scoped::scope", "main"];
         assert_eq!(of(&scope), Some(State::Join));
         assert_eq!(of(&["main"]), None);
+        let gil = ["__futex_abstimed_wait_common64", "pthread_cond_timedwait", "take_gil", "main"];
+        assert_eq!(of(&gil), Some(State::Gil));
         let inlined = [
             ("futex_wait", Some("/rustc/x/library/std/src/sys/pal/unix/futex.rs")),
             ("wait_optional_timeout", Some("/rustc/x/library/std/src/sys/sync/condvar/futex.rs")),

@@ -72,7 +72,7 @@ fn build(name: &str, program: &Path) -> Result<PathBuf> {
             cargo.arg("--release");
         }
         let built = cargo.status();
-        if !binary.exists() {
+        if !built.as_ref().is_ok_and(std::process::ExitStatus::success) {
             let why = built.map_or_else(|error| error.to_string(), |status| status.to_string());
             bail!("the example could not be built ({why}); try `cargo build --release --examples`");
         }

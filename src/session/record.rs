@@ -137,8 +137,9 @@ pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<
     })?;
     let mut recorder = Recorder { source, writer, probe, failed: None, warnings: Vec::new() };
     let status = recorder.until_end(&waiter, pid);
-    let _ = signals::restore_terminal();
     recorder.finish(pid, status, used_before);
+    // Only now: until the file is whole, a second Ctrl-C must not end us.
+    let _ = signals::restore_terminal();
     Ok(Recorded { status })
 }
 

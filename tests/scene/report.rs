@@ -251,6 +251,7 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
         started: 1_790_000_000_123_456_789,
         wall_ns: wall.0,
         tier: trace.info.tier.name(),
+        sample_period_ns: None,
         host: Host { kernel, cpus_online: cpus, cpus_allowed: cpus, cpu_quota: None },
         health: health(waits.intervals, &states),
         cost: cost(),
