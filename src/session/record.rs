@@ -9,6 +9,7 @@ use crate::capture::Source;
 use crate::capture::Target;
 use crate::capture::probe_ring::ProbeRing;
 use crate::capture::sys::host;
+use crate::capture::sys::perf_event::monotonic;
 use crate::capture::sys::signals;
 use crate::capture::sys::spawn::Change;
 use crate::capture::sys::spawn::Held;
@@ -216,12 +217,15 @@ impl Recorder {
     /// Milliseconds until the next drain: sooner the fuller the kernel's buffers are. The
     /// tiers for ordinary users look at sleeping threads themselves, so they are never slow.
     fn pause(&self, progress: Progress) -> i32 {
-        match progress.fill {
+        let pause = match progress.fill {
             fill if fill > 0.4 => 1,
             fill if fill > 0.1 => 5,
             _ if self.source.tier() == Tier::Kernel => 20,
             _ => 4,
-        }
+        };
+        let Some(due) = self.source.due() else { return pause };
+        let left = (due - monotonic()).0.div_ceil(1_000_000);
+        pause.min(i32::try_from(left).unwrap_or(pause)).max(1)
     }
 
     fn remember(&mut self, result: Result<(), WriteError>) {

@@ -173,6 +173,9 @@ impl ProcSource {
 
     /// Takes stacks and objects of waits that are long enough.
     fn look(&mut self, now: Nanos) {
+        if let Some(naming) = &self.naming {
+            self.observer.charge(naming.cost_of_looks());
+        }
         for (tid, pid) in self.tree.sleepers(now, LOOK_AFTER) {
             if !self.observer.may_look(now) {
                 break;
@@ -180,7 +183,7 @@ impl ProcSource {
             if let Some(thread) = self.tree.threads.get_mut(&tid) {
                 thread.looks += 1;
             }
-            let Some(look) = self.observer.look(pid, tid) else { continue };
+            let Ok(look) = self.observer.look(pid, tid) else { continue };
             if let (Some(naming), true) = (&mut self.naming, look.stack.is_some()) {
                 for mapping in self.tree.new_maps(pid) {
                     naming.send(Job::Map(mapping));
