@@ -111,11 +111,12 @@ pub fn user(asked: Option<&str>) -> Result<Option<User>> {
 pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<Recorded, Failure> {
     let options =
         Options { sample_hz: args.recording.freq, wait_stacks: !args.recording.no_wait_stacks };
-    let mut source = source::open(args.recording.tier, options)?;
+    let opened = source::open(args.recording.tier, options)?;
     let file = directory
         .file(TRACE)
         .with_context(|| format!("{} cannot be written", directory.path().join(TRACE).display()))?;
-    let mut info = source::info(args, source.as_ref());
+    let mut info = source::info(args, &opened);
+    let mut source = opened.source;
     let probe = match ProbeRing::create_for(user.map(|user| (user.uid, user.gid))) {
         Ok(probe) => Some(probe),
         Err(error) => {

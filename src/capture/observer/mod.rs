@@ -258,7 +258,7 @@ impl Observer {
         if self.over_budget > 0 {
             warnings.push(format!(
                 "some waits were not looked at, the shorter ones first: looks may use 1/{CPU_SHARE} of \
-                 one CPU. All reasons: `sudo timesink run -- ...`"
+                 one CPU"
             ));
         }
         if self.refused > 0 {

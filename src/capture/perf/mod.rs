@@ -269,8 +269,12 @@ fn first_cpu() -> u16 {
 }
 
 /// Why the kernel refuses, and what to type.
-pub(super) fn refusal(error: &io::Error) -> CaptureError {
-    let paranoid = doctor::sysctl("kernel/perf_event_paranoid");
+fn refusal(error: &io::Error) -> CaptureError {
+    refusal_at(error, doctor::sysctl("kernel/perf_event_paranoid"))
+}
+
+/// As [`refusal`], where `perf_event_paranoid` is `paranoid` (`None`: not readable).
+pub(super) fn refusal_at(error: &io::Error, paranoid: Option<i64>) -> CaptureError {
     match error.raw_os_error() {
         Some(libc::ENOSYS | libc::ENOENT | libc::EOPNOTSUPP | libc::EINVAL | libc::E2BIG) => {
             CaptureError::NotSupported {
@@ -280,25 +284,24 @@ pub(super) fn refusal(error: &io::Error) -> CaptureError {
             }
         }
         Some(libc::EACCES | libc::EPERM) => {
-            let level = paranoid.map_or_else(String::new, |p| format!("{p}"));
-            let by_level = level.parse::<i32>().is_ok_and(|p| p > 2);
-            let reason = if by_level {
-                format!("perf_event_paranoid is {level} here, which refuses ordinary users")
-            } else {
-                format!(
-                    "perf_event_open is refused though perf_event_paranoid is {level}: a container \
-                     or sandbox filters it"
-                )
-            };
-            let remedy = if by_level {
-                "run `sudo sysctl kernel.perf_event_paranoid=2`, or use --tier proc"
-            } else {
-                "allow it to the container (`--security-opt seccomp=unconfined`), or use --tier proc"
+            let (reason, remedy) = match paranoid {
+                Some(level) if level > 2 => (
+                    format!("perf_event_paranoid is {level} here, which refuses ordinary users"),
+                    "run `sudo sysctl kernel.perf_event_paranoid=2`",
+                ),
+                level => (
+                    format!(
+                        "perf_event_open is refused though perf_event_paranoid is {}: a container \
+                         or sandbox filters it",
+                        level.map_or_else(|| "not readable".to_owned(), |level| level.to_string())
+                    ),
+                    "start the container with `--security-opt seccomp=unconfined`",
+                ),
             };
             CaptureError::NotAllowed { tier: "perf", reason, remedy: remedy.to_owned() }
         }
         _ => CaptureError::Os {
-            doing: "opening a perf event (try --tier proc)".to_owned(),
+            doing: "opening a perf event".to_owned(),
             source: io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)),
         },
     }
@@ -312,15 +315,11 @@ impl Source for PerfSource {
     fn limits(&self) -> Vec<String> {
         let mut limits = vec![
             "The perf tier sees exactly when a thread left and regained a CPU, not why: reasons, \
-             objects and call sites are known for waits longer than about 3 ms (more if the machine is \
-             busy), by looking at the sleeping thread from outside; shorter ones are `unknown`. All reasons: \
-             `sudo timesink run -- ...`"
+             objects and call sites are known for waits longer than about 3 ms (more if the machine \
+             is busy), by looking at the sleeping thread from outside; shorter ones are `unknown`"
                 .to_owned(),
             "The perf tier does not see who woke a thread or when, so time between wake-up and \
-             running counts as waiting. With wakers: `sudo timesink run -- ...`"
-                .to_owned(),
-            "Programs that change user by exec (sudo, su) end for the perf tier at that exec. \
-             Seen whole: `sudo timesink run -- ...`"
+             running counts as waiting; programs that change user by exec (sudo, su) end for it there"
                 .to_owned(),
         ];
         if !self.kernel && self.options.sample_hz > 0 {

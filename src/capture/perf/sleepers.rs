@@ -104,11 +104,12 @@ impl Sleepers {
         });
         if now - self.again >= AGAIN {
             self.again = now;
-            let again = threads.iter().filter(|(_, e)| e.blocked && e.looks > 0).filter(|(_, e)| {
-                // Seen at first, then not before 1 s, 10 s, 100 s: a deadlock stays described.
-                let wait = 1_000_000_000_u64.saturating_mul(10_u64.saturating_pow(e.looks - 1));
-                now - e.since >= Nanos(wait)
-            });
+            let again =
+                threads.iter().filter(|(_, e)| e.blocked && e.looks > 0).filter(|(_, e)| {
+                    // Seen at first, then not before 1 s, 10 s, 100 s: a deadlock stays described.
+                    let wait = 1_000_000_000_u64.saturating_mul(10_u64.saturating_pow(e.looks - 1));
+                    now - e.since >= Nanos(wait)
+                });
             due.extend(again.map(|(&tid, e)| Sleeper { since: e.since, tid, pid: e.pid }));
         }
         due.sort_unstable();

@@ -69,9 +69,7 @@ impl ProcSource {
             return Err(CaptureError::NotAllowed {
                 tier: "proc",
                 reason: "/proc/PID/schedstat cannot be read".to_owned(),
-                remedy:
-                    "mount /proc (`mount -t proc proc /proc`), on a kernel with CONFIG_SCHED_INFO"
-                        .to_owned(),
+                remedy: "`mount -t proc proc /proc`, on a kernel with CONFIG_SCHED_INFO".to_owned(),
             });
         }
         Ok(Self {
@@ -242,20 +240,13 @@ impl Source for ProcSource {
         let mut limits = vec![
             "The proc tier polls about 100 times a second (less with many threads): how long a \
              thread ran, queued and waited is exact, what it waited in and in which order is \
-             sampled, and threads that live shorter than a poll may be missing. Exact times: \
-             `sudo sysctl kernel.perf_event_paranoid=2` (then the perf tier), everything: \
-             `sudo timesink run -- ...`"
+             sampled, and threads that live shorter than a poll may be missing"
                 .to_owned(),
-            "The proc tier sees neither wakers nor processes whose parent ended before the next \
-             poll. With them: `sudo timesink run -- ...`"
+            "The proc tier sees neither wakers nor processes whose parent ended before the next poll"
                 .to_owned(),
         ];
         if self.options.sample_hz > 0 {
-            limits.push(
-                "The proc tier has no CPU samples: running time has no stacks. With them: \
-                 `sudo sysctl kernel.perf_event_paranoid=2` (then the perf tier)"
-                    .to_owned(),
-            );
+            limits.push("The proc tier has no CPU samples: running time has no stacks".to_owned());
         }
         limits
     }
@@ -266,7 +257,7 @@ impl Source for ProcSource {
         self.began = now;
         self.tree = Tree::new(target.pid);
         self.tree.hold_root(now).ok_or_else(|| CaptureError::Os {
-            doing: format!("reading /proc/{} of the command (try --tier perf)", target.pid.0),
+            doing: format!("reading /proc/{} of the command", target.pid.0),
             source: std::io::ErrorKind::NotFound.into(),
         })
     }
