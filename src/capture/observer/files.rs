@@ -82,13 +82,8 @@ impl Files {
 }
 
 fn read(slot: &mut Option<File>, pid: Pid, tid: Tid, which: Which) -> io::Result<Content> {
-    let file = match slot {
-        Some(file) => file,
-        None => {
-            let path = format!("/proc/{}/task/{}/{}", pid.0, tid.0, which.name());
-            slot.insert(File::open(path)?)
-        }
-    };
+    let path = || format!("/proc/{}/task/{}/{}", pid.0, tid.0, which.name());
+    let file = if let Some(file) = slot { file } else { slot.insert(File::open(path())?) };
     let mut content = Content { bytes: [0; LONGEST], len: 0 };
     content.len = file.read_at(&mut content.bytes, 0)?;
     Ok(content)

@@ -128,7 +128,12 @@ impl ProcSource {
             let books = thread.read_books();
             return self.end(tid, books);
         }
-        let seen = seen(&mut self.observer, pid, tid, stat.state, text);
+        let mut seen = seen(&mut self.observer, pid, tid, stat.state, text);
+        // What was read while the thread moved on may be of two waits: that is no reason.
+        let moved = thread.read_books().is_none_or(|after| after.runs != books.runs);
+        if let (Seen::Waiting(why), true) = (&mut seen, moved) {
+            *why = Why { call: None, reason_seen: false, ..*why };
+        }
         thread.moved = true;
         thread.dying = false;
         thread.looks = 0;
