@@ -123,7 +123,7 @@ fn gives(tier: Tier) -> &'static str {
         }
         Tier::Perf => {
             "times on and off the CPU are exact; what a thread waited for is known for waits longer \
-             than about 3 ms"
+             than about 2 ms"
         }
         Tier::Proc => {
             "it looks at all threads about 100 times a second, so reasons and order of waits are sampled"

@@ -47,11 +47,13 @@ const SETTLE: Nanos = Nanos::from_millis(3);
 
 /// Waits this long are worth a look, as long as looks stay within their budget; beyond it only
 /// longer ones are, up to `LOOK_AFTER_MOST`, so that the budget covers most of the time.
-const LOOK_AFTER: Nanos = Nanos(1_500_000);
+const LOOK_AFTER: Nanos = Nanos(1_000_000);
 const LOOK_AFTER_MOST: Nanos = Nanos::from_millis(50);
 
-/// A program that switches is drained this often: the look at a wait comes that much later at most.
-const BUSY_PAUSE: Nanos = Nanos::from_millis(2);
+/// A program that switches is drained this often: the look at a wait comes that much later at
+/// most. Measured on 3,150 waits of 2-9 ms in 5 s: 7.8 % of the time unknown at 4.4 % of one CPU with
+/// 2 ms here and 1.5 ms above, 1.6 % at 5.3 % with 1 ms each.
+const BUSY_PAUSE: Nanos = Nanos::from_millis(1);
 
 /// Room in a ring, bytes, below which a record may have been refused: no record is larger.
 const LARGEST_RECORD: usize = 1 << 16;
@@ -315,7 +317,7 @@ impl Source for PerfSource {
     fn limits(&self) -> Vec<String> {
         let mut limits = vec![
             "The perf tier sees exactly when a thread left and regained a CPU, not why: reasons, \
-             objects and call sites are known for waits longer than about 3 ms (more if the machine \
+             objects and call sites are known for waits longer than about 2 ms (more if the machine \
              is busy), by looking at the sleeping thread from outside; shorter ones are `unknown`"
                 .to_owned(),
             "The perf tier does not see who woke a thread or when, so time between wake-up and \
