@@ -9,7 +9,6 @@ mod terminal;
 
 use crate::analysis::StackKind;
 use crate::analysis::analyse;
-use crate::capture::doctor;
 use crate::cli::Cli;
 use crate::cli::Command;
 use crate::cli::Export;
@@ -106,7 +105,7 @@ fn stacks_of(of: Of) -> StackKind {
 }
 
 fn doctor_report() -> Result<u8> {
-    let text = doctor::diagnose().to_string();
+    let text = source::diagnosis();
     to_output(None, &mut |out| out.write_all(text.as_bytes()))
 }
 

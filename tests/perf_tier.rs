@@ -11,6 +11,7 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
+use tiers::Life;
 use tiers::OPTIONS;
 use tiers::Recording;
 use tiers::program;
@@ -29,6 +30,7 @@ use timesink::model::FdKind;
 use timesink::model::Interval;
 use timesink::model::Left;
 use timesink::model::Nanos;
+use timesink::model::Observation;
 use timesink::model::Record;
 use timesink::model::StartKind;
 use timesink::model::Tier;
@@ -142,6 +144,77 @@ fn recorded_waits_of_20_ms_have_their_reason() {
     }
     // An interval of a thread whose reason was not seen says so.
     assert!(lives.iter().flat_map(|l| &l.intervals).all(|i| !i.marks.reason_seen));
+}
+
+#[test]
+#[ignore = "a program for the tests below"]
+fn program_waits_5_ms_each() {
+    // Two waits of about 5 ms in turns: a sleep, and a read from a pipe that another thread fills.
+    let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+    let (to, asked) = std::sync::mpsc::channel::<()>();
+    let filler = std::thread::spawn(move || {
+        for () in asked {
+            std::thread::sleep(Duration::from_millis(5));
+            writer.write_all(&[0]).expect("a reader");
+        }
+    });
+    let (mut slept, mut waited) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..60 {
+        let begin = Instant::now();
+        std::thread::sleep(Duration::from_millis(5));
+        slept += begin.elapsed();
+        to.send(()).expect("the other lives");
+        let begin = Instant::now();
+        reader.read_exact(&mut [0]).expect("a byte");
+        waited += begin.elapsed();
+    }
+    drop(to);
+    filler.join().expect("no panic");
+    let said = format!(" slept={} waited={} ", slept.as_nanos(), waited.as_nanos());
+    std::io::stdout().write_all(said.as_bytes()).expect("stdout");
+}
+
+/// Time of the waits of `life` that were seen to be in call `number`.
+fn explained(recording: &Recording, life: &Life, number: u16) -> Nanos {
+    let observations = recording.observations();
+    let seen = |i: &&Interval| {
+        observations.iter().any(|o| {
+            o.tid == life.start.tid
+                && (i.off..=i.on).contains(&o.time)
+                && o.call.flatten().is_some_and(|call| call.number == number)
+        })
+    };
+    life.intervals.iter().filter(seen).map(|i| i.on - i.off).sum()
+}
+
+#[test]
+fn recorded_waits_of_5_ms_have_their_reason_and_no_other() {
+    for _ in 0..8 {
+        let Some(recording) = recorded(&program("program_waits_5_ms_each")) else { return };
+        let life = recording.worker_life();
+        let slept = Nanos(said(&recording.stdout, "slept"));
+        let waited = Nanos(said(&recording.stdout, "waited"));
+        let (sleeps, reads) = (explained(&recording, &life, 230), explained(&recording, &life, 0));
+        // Never more than there was: a reason is not lent to another wait.
+        assert!(sleeps <= slept && reads <= waited, "{sleeps} of {slept}, {reads} of {waited}");
+        // Every wait has one reason, however often it was looked at.
+        for interval in &life.intervals {
+            let observations = recording.observations();
+            let within = |o: &&&Observation| {
+                o.tid == life.start.tid && (interval.off..=interval.on).contains(&o.time)
+            };
+            let calls: Vec<_> = observations.iter().filter(within).map(|o| o.call).collect();
+            assert!(calls.windows(2).all(|pair| pair[0] == pair[1]), "{calls:?} in {interval:?}");
+        }
+        if recording.late_drains < Duration::from_millis(60) {
+            assert!(sleeps.share_of(slept) >= 0.8, "{sleeps} of {slept}");
+            assert!(reads.share_of(waited) >= 0.8, "{reads} of {waited}");
+            let stacks = recording.observations().iter().filter(|o| o.stack.is_some()).count();
+            assert!(stacks > 60, "{stacks} looks with a call site");
+            return;
+        }
+    }
+    tiers::skip("the machine is too busy to drain every few milliseconds");
 }
 
 #[test]

@@ -93,21 +93,43 @@ pub struct Choice {
     pub skipped: Vec<String>,
 }
 
-/// Looks at this machine. The kernel tier is judged by privileges and BTF alone.
-pub fn diagnose() -> Diagnosis {
-    diagnose_with(|| Ok(()))
-}
-
-/// As [`diagnose`]; `load` tries to load the real BPF programs and is only called when the
+/// Looks at this machine. `load` loads the real BPF programs and is only called when the
 /// privileges allow it.
 pub fn diagnose_with(load: impl FnOnce() -> Result<(), CaptureError>) -> Diagnosis {
-    let facts = facts();
+    let options = Options { sample_hz: 0, wait_stacks: false };
+    judge(facts(), load, || PerfSource::new(options).map(drop))
+}
+
+/// What `facts` and two attempts mean.
+fn judge(
+    facts: Facts,
+    load: impl FnOnce() -> Result<(), CaptureError>,
+    open: impl FnOnce() -> Result<(), CaptureError>,
+) -> Diagnosis {
+    let perf = open().map_or_else(|error| refusal(&error), |()| Availability::Available);
     let tiers = vec![
         TierStatus { tier: Tier::Kernel, state: kernel(&facts, load) },
-        TierStatus { tier: Tier::Perf, state: perf() },
+        TierStatus { tier: Tier::Perf, state: perf },
         TierStatus { tier: Tier::Proc, state: proc(&facts) },
     ];
     Diagnosis { facts, tiers }
+}
+
+/// What a tier gives, as a clause.
+fn gives(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Kernel => {
+            "it sees everything: every wait with its reason, its object, its call site and who ended it"
+        }
+        Tier::Perf => {
+            "times on and off the CPU are exact; what a thread waited for is known for waits longer \
+             than about 2 ms"
+        }
+        Tier::Proc => {
+            "it looks at all threads about 100 times a second, so reasons and order of waits are sampled"
+        }
+        Tier::Synthetic => "made-up data",
+    }
 }
 
 /// The best tier, in the order kernel, perf, proc.
@@ -148,11 +170,6 @@ fn kernel(facts: &Facts, load: impl FnOnce() -> Result<(), CaptureError>) -> Ava
         return refused(reason, None);
     }
     load().map_or_else(|error| refusal(&error), |()| Availability::Available)
-}
-
-fn perf() -> Availability {
-    let options = Options { sample_hz: 0, wait_stacks: false };
-    PerfSource::new(options).map_or_else(|error| refusal(&error), |_| Availability::Available)
 }
 
 fn proc(facts: &Facts) -> Availability {
@@ -282,18 +299,33 @@ fn container() -> Option<String> {
 
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for status in &self.tiers {
-            match &status.state {
-                Availability::Available => writeln!(f, "{:<8} available", status.tier.name())?,
+        let used = choose(self).tier;
+        match used {
+            Some(tier) => {
+                let (name, gives) = (tier.name(), gives(tier));
+                writeln!(f, "`timesink run` uses the {name} tier here: {gives}.")?;
+            }
+            None => writeln!(f, "`timesink run` cannot record here: no tier works.")?,
+        }
+        writeln!(f, "\nTiers, the one that sees most first")?;
+        for TierStatus { tier, state } in &self.tiers {
+            let name = tier.name();
+            match state {
+                Availability::Available if used == Some(*tier) => {
+                    writeln!(f, "  {name:<8} available, used")?;
+                }
+                Availability::Available => {
+                    writeln!(f, "  {name:<8} available (--tier {name}): {}", gives(*tier))?;
+                }
                 Availability::Refused { reason, remedy } => {
-                    writeln!(f, "{:<8} no: {reason}", status.tier.name())?;
-                    if let Some(remedy) = remedy {
-                        writeln!(f, "{:<8} to lift that: {remedy}", "")?;
-                    }
+                    writeln!(f, "  {name:<8} not here: {reason}")?;
+                    let nothing = || "nothing on this kernel".to_owned();
+                    let remedy = remedy.clone().unwrap_or_else(nothing);
+                    writeln!(f, "  {:<8} to lift that: {remedy}", "")?;
                 }
             }
         }
-        writeln!(f)?;
+        writeln!(f, "\nWhat this machine and this user are like")?;
         self.facts.fmt(f)
     }
 }
@@ -322,7 +354,7 @@ impl fmt::Display for Facts {
             ("CPU quota", quota.unwrap_or_else(none)),
             ("container", self.container.clone().unwrap_or_else(|| "no sign of one".to_owned())),
         ] {
-            writeln!(f, "{name:<20} {value}")?;
+            writeln!(f, "  {name:<20} {value}")?;
         }
         Ok(())
     }
@@ -370,6 +402,62 @@ mod tests {
         assert!(matches!(kernel(&facts, || Ok(())), Availability::Refused { remedy: None, .. }));
     }
 
+    /// What a machine says whose `perf_event_open` fails with `errno` (0: works).
+    fn said(euid: u32, paranoid: i64, errno: i32) -> Diagnosis {
+        let facts = Facts {
+            euid: Some(euid),
+            cap_sys_admin: euid == 0,
+            btf: true,
+            perf_event_paranoid: Some(paranoid),
+            ..Facts::default()
+        };
+        let error = std::io::Error::from_raw_os_error(errno);
+        let refused = || crate::capture::perf::refusal_at(&error, Some(paranoid));
+        judge(facts, || Ok(()), || if errno == 0 { Ok(()) } else { Err(refused()) })
+    }
+
+    #[test]
+    fn what_debian_and_ubuntu_refuse_is_lifted_by_one_command() {
+        for paranoid in [3, 4] {
+            let diagnosis = said(1000, paranoid, libc::EACCES);
+            let choice = choose(&diagnosis);
+            assert_eq!(choice.tier, Some(Tier::Proc));
+            let [kernel, perf] = &choice.skipped[..] else { panic!("{choice:?}") };
+            assert!(
+                kernel.contains("needs root") && kernel.ends_with("`sudo timesink run -- ...`")
+            );
+            assert!(perf.contains(&format!("perf_event_paranoid is {paranoid}")), "{perf}");
+            assert!(perf.ends_with("run `sudo sysctl kernel.perf_event_paranoid=2`"), "{perf}");
+            let text = diagnosis.to_string();
+            assert!(text.starts_with("`timesink run` uses the proc tier here: "), "{text}");
+            assert_eq!(text.matches("to lift that: ").count(), 2, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_filter_is_not_blamed_on_the_sysctl_and_an_old_kernel_on_nobody() {
+        let skipped = |errno| choose(&said(1000, 2, errno)).skipped.pop().expect("perf is skipped");
+        let filtered = skipped(libc::EPERM);
+        assert!(filtered.contains("container or sandbox") && filtered.contains("seccomp"));
+        assert!(!filtered.contains("sysctl"), "{filtered}");
+        let old = skipped(libc::ENOSYS);
+        assert!(!old.contains("To lift that"), "{old}");
+        assert!(said(1000, 2, libc::ENOSYS).to_string().contains("nothing on this kernel"));
+    }
+
+    #[test]
+    fn the_first_line_says_what_run_will_do() {
+        let root = said(0, 4, 0);
+        assert!(root.to_string().starts_with("`timesink run` uses the kernel tier here: "));
+        assert!(!root.to_string().contains("to lift that"));
+        assert!(choose(&root).skipped.is_empty());
+        let user = said(1000, 2, 0).to_string();
+        assert!(user.starts_with("`timesink run` uses the perf tier here: "), "{user}");
+        assert!(user.contains("available (--tier proc)"), "{user}");
+        let nothing = diagnosis([refused(), refused(), refused()]).to_string();
+        assert!(nothing.starts_with("`timesink run` cannot record here"), "{nothing}");
+    }
+
     #[test]
     fn lists_and_quotas_are_read() {
         assert_eq!(cpu_list("0-2,5,x,9-8"), [0, 1, 2, 5]);
@@ -382,7 +470,7 @@ mod tests {
 
     #[test]
     fn this_machine_is_described() {
-        let text = diagnose().to_string();
+        let text = diagnose_with(|| Ok(())).to_string();
         for word in ["kernel", "perf", "proc", "perf_event_paranoid", "CPUs"] {
             assert!(text.contains(word), "{word} in {text}");
         }

@@ -27,6 +27,10 @@ pub trait Source {
     fn start(&mut self, target: &Target) -> Result<(), CaptureError>;
     /// Delivers what has arrived. Losses are events too, never silence.
     fn drain(&mut self, sink: &mut dyn FnMut(Record)) -> Result<Progress, CaptureError>;
+    /// When the next [`Source::drain`] should be at the latest; `None`: as the caller likes.
+    fn due(&self) -> Option<Nanos> {
+        None
+    }
     /// Ends the recording: closes what is open, delivers the rest.
     fn stop(&mut self, sink: &mut dyn FnMut(Record)) -> Result<CaptureStats, CaptureError>;
 }

@@ -10,6 +10,7 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -22,8 +23,10 @@ use std::time::Duration;
 use std::time::Instant;
 
 use super::CaptureError;
+use super::sys::perf_event::thread_cpu;
 use crate::model::Definition;
 use crate::model::Event;
+use crate::model::Nanos;
 use crate::model::Pid;
 use crate::model::Record;
 use crate::model::StackCounts;
@@ -136,6 +139,8 @@ pub struct Naming {
     records: Receiver<Vec<Record>>,
     thread: JoinHandle<()>,
     queued: Arc<AtomicUsize>,
+    /// CPU time that stacks of looks took, ns.
+    looks: Arc<AtomicU64>,
     outcome: Arc<Mutex<Outcome>>,
     /// Events whose stacks were given up here.
     without: Vec<Record>,
@@ -155,15 +160,17 @@ impl Naming {
         let (done, records) = channel();
         let queued = Arc::new(AtomicUsize::new(0));
         let outcome = Arc::new(Mutex::new(Outcome::default()));
+        let looks = Arc::new(AtomicU64::new(0));
         let (taken, result) = (Arc::clone(&queued), Arc::clone(&outcome));
+        let cost = Arc::clone(&looks);
         let thread = std::thread::Builder::new()
             .name("timesink-names".to_owned())
-            .spawn(move || Thread::new(backend, done, taken).run(&todo, &result))
+            .spawn(move || Thread::new(backend, done, taken, cost).run(&todo, &result))
             .map_err(|source| CaptureError::Os {
                 doing: "starting the thread that names stacks".to_owned(),
                 source,
             })?;
-        Ok(Self { jobs, records, thread, queued, outcome, without: Vec::new(), shed: 0 })
+        Ok(Self { jobs, records, thread, queued, looks, outcome, without: Vec::new(), shed: 0 })
     }
 
     /// Hands over a job. Never blocks.
@@ -188,6 +195,11 @@ impl Naming {
     pub fn drain(&mut self, sink: &mut dyn FnMut(Record)) {
         self.records.try_iter().flatten().for_each(&mut *sink);
         self.without.drain(..).for_each(sink);
+    }
+
+    /// CPU time that unwinding the stacks of [`Event::Observation`]s took so far.
+    pub fn cost_of_looks(&self) -> Nanos {
+        Nanos(self.looks.load(Ordering::Relaxed))
     }
 
     /// Finishes all jobs, names all frames, delivers the rest and ends the thread.
@@ -231,6 +243,7 @@ struct Thread {
     done: Sender<Vec<Record>>,
     records: Vec<Record>,
     queued: Arc<AtomicUsize>,
+    looks: Arc<AtomicU64>,
 }
 
 impl Thread {
@@ -238,13 +251,14 @@ impl Thread {
         backend: impl FnOnce() -> Box<dyn Backend>,
         done: Sender<Vec<Record>>,
         queued: Arc<AtomicUsize>,
+        looks: Arc<AtomicU64>,
     ) -> Self {
         let mut outcome = Outcome::default();
         let backend = catch_unwind(AssertUnwindSafe(backend)).ok();
         if backend.is_none() {
             outcome.warnings.push(BROKEN.to_owned());
         }
-        Self { backend, outcome, done, records: Vec::new(), queued }
+        Self { backend, outcome, done, records: Vec::new(), queued, looks }
     }
 
     fn run(mut self, todo: &Receiver<Job>, result: &Mutex<Outcome>) {
@@ -277,6 +291,7 @@ impl Thread {
             Job::Stack { raw, mut event } => {
                 // Only whole results are delivered: after a panic, ids would no longer count up.
                 let before = self.records.len();
+                let began = matches!(event, Event::Observation(_)).then(thread_cpu);
                 let id = self.attempt(|backend, records| {
                     backend.stack(&raw, &mut |d| records.push(Record::Definition(d)))
                 });
@@ -284,6 +299,9 @@ impl Thread {
                     self.records.truncate(before);
                     self.outcome.counts.taken += 1;
                     self.outcome.counts.failed += 1;
+                }
+                if let Some(began) = began {
+                    self.looks.fetch_add((thread_cpu() - began).0, Ordering::Relaxed);
                 }
                 set_stack(&mut event, id.flatten());
                 self.records.push(Record::Event(event));

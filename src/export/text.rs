@@ -183,7 +183,7 @@ impl Text<'_> {
         if sampled == 0 {
             return Ok(());
         }
-        let samples = self.samples(report, sampled);
+        let samples = samples(report, sampled);
         self.heading("Top functions on a CPU", &samples)?;
         for row in report.functions.iter().filter(|row| row.self_ns > 0).take(MOST_FUNCTIONS) {
             let own = percent(Nanos(row.self_ns).share_of(Nanos(sampled)));
@@ -197,14 +197,6 @@ impl Text<'_> {
             )?;
         }
         Ok(())
-    }
-
-    /// What the shares are of; few samples say little.
-    fn samples(&self, report: &Report, sampled: u64) -> String {
-        let each = report.sample_period_ns.unwrap_or(sampled).max(1);
-        let count = (sampled + each / 2) / each;
-        let few = if count < 50 { ", too few to say much" } else { "" };
-        format!("own share of {count} samples{few}; with callees; function")
     }
 
     fn health(&mut self, report: &Report) -> io::Result<()> {
@@ -326,6 +318,14 @@ impl Text<'_> {
     fn paint_name(&self, state: &str, text: &str) -> String {
         State::from_name(state).map_or_else(|| text.to_owned(), |state| self.paint(state, text))
     }
+}
+
+/// What the shares are of; few samples say little.
+fn samples(report: &Report, sampled: u64) -> String {
+    let each = report.sample_period_ns.unwrap_or(sampled).max(1);
+    let count = (sampled + each / 2) / each;
+    let few = if count < 50 { ", too few to say much" } else { "" };
+    format!("own share of {count} samples{few}; with callees; function")
 }
 
 /// The largest states of a row, as many as say most of it.

@@ -9,6 +9,7 @@ use crate::capture::Source;
 use crate::capture::Target;
 use crate::capture::probe_ring::ProbeRing;
 use crate::capture::sys::host;
+use crate::capture::sys::perf_event::monotonic;
 use crate::capture::sys::signals;
 use crate::capture::sys::spawn::Change;
 use crate::capture::sys::spawn::Held;
@@ -112,12 +113,17 @@ pub fn user(asked: Option<&str>) -> Result<Option<User>> {
 pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<Recorded, Failure> {
     let options =
         Options { sample_hz: args.recording.freq, wait_stacks: !args.recording.no_wait_stacks };
+<<<<<<< HEAD
     signals::pass_through().context("signals cannot be handled")?;
     let mut source = source::open(args.recording.tier, options)?;
+=======
+    let opened = source::open(args.recording.tier, options)?;
+>>>>>>> d3d69767db273fd40e34db94b08ce0493f6bbd82
     let file = directory
         .file(TRACE)
         .with_context(|| format!("{} cannot be written", directory.path().join(TRACE).display()))?;
-    let mut info = source::info(args, source.as_ref());
+    let mut info = source::info(args, &opened);
+    let mut source = opened.source;
     let probe = match ProbeRing::create_for(user.map(|user| (user.uid, user.gid))) {
         Ok(probe) => Some(probe),
         Err(error) => {
@@ -231,12 +237,15 @@ impl Recorder {
     /// Milliseconds until the next drain: sooner the fuller the kernel's buffers are. The
     /// tiers for ordinary users look at sleeping threads themselves, so they are never slow.
     fn pause(&self, progress: Progress) -> i32 {
-        match progress.fill {
+        let pause = match progress.fill {
             fill if fill > 0.4 => 1,
             fill if fill > 0.1 => 5,
             _ if self.source.tier() == Tier::Kernel => 20,
             _ => 4,
-        }
+        };
+        let Some(due) = self.source.due() else { return pause };
+        let left = (due - monotonic()).0.div_ceil(1_000_000);
+        pause.min(i32::try_from(left).unwrap_or(pause)).max(1)
     }
 
     fn remember(&mut self, result: Result<(), WriteError>) {

@@ -4,6 +4,7 @@ use crate::capture::CaptureError;
 use crate::capture::Options;
 use crate::capture::Source;
 use crate::capture::doctor;
+use crate::capture::doctor::Choice;
 use crate::capture::kernel::KernelSource;
 use crate::capture::perf::PerfSource;
 use crate::capture::proc::ProcSource;
@@ -12,20 +13,60 @@ use crate::cli::Run;
 use crate::cli::TierChoice;
 use crate::model::Info;
 use crate::model::Text;
+use crate::model::Tier;
 use anyhow::Result;
+use anyhow::anyhow;
+use anyhow::bail;
 use std::os::unix::ffi::OsStrExt;
 
-/// The source of the tier that was asked for; for `auto` the first that works.
-pub fn open(choice: TierChoice, options: Options) -> Result<Box<dyn Source>> {
-    let source = match choice {
-        TierChoice::Kernel => kernel(options)?,
-        TierChoice::Perf => perf(options)?,
-        TierChoice::Proc => proc(options)?,
-        TierChoice::Auto => {
-            kernel(options).or_else(|_| perf(options)).or_else(|_| proc(options))?
-        }
+/// A source, and what a reader must know of why it is not a better one.
+pub struct Opened {
+    /// The source.
+    pub source: Box<dyn Source>,
+    /// One sentence for each better tier that was not used, with its remedy.
+    pub notes: Vec<String>,
+}
+
+/// The source of the tier that was asked for; for `auto` the best that works.
+pub fn open(choice: TierChoice, options: Options) -> Result<Opened> {
+    let asked = |name: &str| {
+        vec![format!(
+            "The {name} tier was asked for. What sees most: `sudo timesink run -- ...`, no --tier"
+        )]
     };
-    Ok(source)
+    let (source, notes): (Result<Box<dyn Source>, CaptureError>, _) = match choice {
+        TierChoice::Kernel => (kernel(options), Vec::new()),
+        TierChoice::Perf => (perf(options), asked("perf")),
+        TierChoice::Proc => (proc(options), asked("proc")),
+        TierChoice::Auto => return best(options),
+    };
+    let source = source.map_err(|error| {
+        anyhow!("{error}; or leave out --tier: then the best tier that works here is used")
+    })?;
+    Ok(Opened { source, notes })
+}
+
+/// The best tier that works, and why no better one does.
+fn best(options: Options) -> Result<Opened> {
+    let mut loaded = None;
+    let diagnosis = doctor::diagnose_with(|| {
+        loaded = Some(kernel(options)?);
+        Ok(())
+    });
+    let Choice { tier, skipped: notes } = doctor::choose(&diagnosis);
+    let source = match (tier, loaded) {
+        (Some(Tier::Kernel), Some(source)) => source,
+        (Some(Tier::Perf), _) => perf(options)?,
+        (Some(_), _) => proc(options)?,
+        (None, _) => bail!("no tier can record here. {}", notes.join(" ")),
+    };
+    Ok(Opened { source, notes })
+}
+
+/// What `timesink doctor` prints: the kernel tier is really loaded, where it may be.
+pub fn diagnosis() -> String {
+    let options = Options { sample_hz: 0, wait_stacks: true };
+    doctor::diagnose_with(|| kernel(options).map(drop)).to_string()
 }
 
 fn kernel(options: Options) -> Result<Box<dyn Source>, CaptureError> {
@@ -41,8 +82,11 @@ fn proc(options: Options) -> Result<Box<dyn Source>, CaptureError> {
 }
 
 /// What is recorded, where and how.
-pub fn info(args: &Run, source: &dyn Source) -> Info {
+pub fn info(args: &Run, opened: &Opened) -> Info {
     let (kernel, arch) = host::uname();
+    let source = &opened.source;
+    let mut limits = opened.notes.clone();
+    limits.extend(source.limits());
     Info {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         command: args.command.iter().map(|arg| Text::new(arg.as_bytes())).collect(),
@@ -54,6 +98,6 @@ pub fn info(args: &Run, source: &dyn Source) -> Info {
         cpus_allowed: host::cpus_allowed(),
         cpu_quota_millis: doctor::facts().cpu_quota_millis,
         clocks: host::clocks(),
-        limits: source.limits(),
+        limits,
     }
 }

@@ -17,6 +17,7 @@ use timesink::capture::CaptureStats;
 use timesink::capture::Options;
 use timesink::capture::Source;
 use timesink::capture::Target;
+use timesink::capture::sys::perf_event::monotonic;
 use timesink::model::Event;
 use timesink::model::Exec;
 use timesink::model::Exit;
@@ -48,6 +49,8 @@ pub struct Recording {
     pub stdout: String,
     /// Longest time between two drains: a busy machine may keep the test from its CPU.
     pub longest_drain_gap: Duration,
+    /// Time in which waits of 5 ms could come and go between two drains: what the gaps beyond 3 ms add up to.
+    pub late_drains: Duration,
     /// How it ended.
     pub status: ExitStatus,
     /// What the source said at the end.
@@ -87,19 +90,29 @@ pub fn record(source: &mut dyn Source, command: &Command) -> Recording {
     });
     let mut drained = Instant::now();
     let mut longest_drain_gap = Duration::ZERO;
+    let mut late_drains = Duration::ZERO;
     let status = loop {
         if let Some(status) = child.try_wait().expect("our child") {
             break status;
         }
         source.drain(&mut sink).expect("drain");
-        std::thread::sleep(Duration::from_millis(10));
-        longest_drain_gap = longest_drain_gap.max(drained.elapsed());
+        std::thread::sleep(pause(source.due()));
+        let gap = drained.elapsed();
+        longest_drain_gap = longest_drain_gap.max(gap);
+        late_drains += gap.saturating_sub(Duration::from_millis(3));
         drained = Instant::now();
     };
     let stats = source.stop(&mut sink).expect("stop");
     let stdout = reader.join().expect("no panic").expect("text");
     events.sort_by_key(Event::time);
-    Recording { root, events, stdout, longest_drain_gap, status, stats }
+    Recording { root, events, stdout, longest_drain_gap, late_drains, status, stats }
+}
+
+/// Until the source wants to be drained, 10 ms at most.
+fn pause(due: Option<Nanos>) -> Duration {
+    let most = Duration::from_millis(10);
+    let left = due.map(|due| Duration::from_nanos((due - monotonic()).0));
+    left.map_or(most, |left| left.clamp(Duration::from_millis(1), most))
 }
 
 /// A thread whose exit was not seen yet.

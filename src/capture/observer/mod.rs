@@ -1,21 +1,26 @@
 //! Looks at sleeping threads from outside: what they wait in, on what, and where in the
 //! program. Serves every tier; needs no privilege over one's own children.
 //!
-//! One look reads `/proc/PID/task/TID/syscall`, the stack behind the stack pointer it gives,
-//! and what the descriptor is; then it reads the first again, together with the number of
-//! times the thread got a CPU. A thread that moved in between was not asleep: nothing is said.
-//! Looks are bounded by a budget per second, because each costs tens of microseconds. Whatever
-//! was not looked at stays unknown.
+//! One look reads how often the thread got a CPU, its `/proc/PID/task/TID/syscall`, the stack
+//! behind the stack pointer it gives, and what the descriptor is; then it reads the first
+//! again. A thread that moved in between was not asleep: nothing is said. So all that a look
+//! says was true at one time, in one wait. Looks are bounded by the CPU time that they take,
+//! measured, not by their number. Whatever was not looked at stays unknown.
 #![allow(clippy::disallowed_methods)] // the impure edge reads files and clocks
 
+mod files;
 mod sockets;
 
+use self::files::Content;
+use self::files::Files;
+use self::files::Which;
 use self::sockets::Sockets;
 use super::naming::Job;
 use super::naming::Naming;
 use super::procfs;
 use super::procfs::CallText;
 use super::sys::perf_event::monotonic;
+use super::sys::perf_event::thread_cpu;
 use super::sys::process_vm;
 use crate::model::Call;
 use crate::model::Event;
@@ -29,13 +34,12 @@ use crate::model::Text;
 use crate::model::Tid;
 use crate::symbols::RawStack;
 use crate::symbols::Registers;
-use std::io;
 
-/// Looks per second at most: at 30-60 us each this stays under 3 % of one CPU.
-const LOOKS_PER_SECOND: u64 = 500;
+/// Looks, with the unwinding of what they saw, may use one part in this many of one CPU.
+const CPU_SHARE: u64 = 40;
 
-/// Looks that may be saved up for a burst (a pool that goes idle at once).
-const BURST: u64 = 100;
+/// CPU time that may be saved up for a burst (a pool that goes idle at once), ns.
+const BURST: i64 = 10_000_000;
 
 /// Stack bytes read from the stack pointer upwards.
 const STACK_BYTES: usize = 16 * 1024;
@@ -47,16 +51,28 @@ const KNOWN_OBJECTS: usize = 65_536;
 #[derive(Debug)]
 pub struct Observer {
     stacks: bool,
-    /// Looks left, in billionths.
-    credit: u64,
+    files: Files,
+    /// CPU time left for looks, ns. Below zero: one cost more than there was.
+    credit: i64,
+    /// Cost of unwinding that was charged, since the beginning.
+    charged: Nanos,
     refilled: Nanos,
     /// When each was first met.
     known: FastMap<(Pid, u32, u64), Nanos>,
     sockets: Sockets,
-    looks: u64,
-    moved: u64,
     refused: u64,
     over_budget: u64,
+}
+
+/// Why a look gave nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unseen {
+    /// The thread does not sleep, or did not through the whole look.
+    Moved,
+    /// There is no such thread any more.
+    Gone,
+    /// It may not be looked at, or its files make no sense.
+    Refused,
 }
 
 /// What one look saw.
@@ -85,79 +101,76 @@ impl Look {
     }
 }
 
-/// What must be the same before and after a look.
-#[derive(PartialEq, Eq)]
-struct Still {
-    /// The `syscall` file: call, arguments, stack and instruction pointer.
-    call: Vec<u8>,
-    /// Times the thread got a CPU.
-    runs: Option<u64>,
-}
-
-impl Still {
-    fn read(pid: Pid, tid: Tid) -> io::Result<Self> {
-        let sched = procfs::read_task(pid, tid, "schedstat");
-        let runs = sched.and_then(|b| procfs::parse_schedstat(&b)).map(|s| s.runs);
-        Ok(Self { call: std::fs::read(format!("/proc/{}/task/{}/syscall", pid.0, tid.0))?, runs })
-    }
-}
-
 impl Observer {
     /// With `stacks`, looks take the thread's stack as well.
     pub fn new(stacks: bool) -> Self {
         Self {
             stacks,
-            credit: BURST * 1_000_000_000,
+            files: Files::default(),
+            credit: BURST,
+            charged: Nanos::ZERO,
             refilled: monotonic(),
             known: FastMap::default(),
             sockets: Sockets::default(),
-            looks: 0,
-            moved: 0,
             refused: 0,
             over_budget: 0,
         }
     }
 
-    /// Takes one look from the budget, if there is one at `now`.
+    /// Whether the budget allows another look at `now`.
     pub fn may_look(&mut self, now: Nanos) -> bool {
-        let earned = (now - self.refilled).0.saturating_mul(LOOKS_PER_SECOND);
-        self.credit = self.credit.saturating_add(earned).min(BURST * 1_000_000_000);
-        self.refilled = self.refilled.max(now);
-        let left = self.credit.checked_sub(1_000_000_000);
-        match left {
-            Some(left) => self.credit = left,
-            None => self.over_budget += 1,
-        }
-        left.is_some()
+        let earned = (now - self.refilled).0 / CPU_SHARE;
+        self.credit = self.credit.saturating_add_unsigned(earned).min(BURST);
+        // What the division cuts off is earned next time.
+        self.refilled += Nanos(earned * CPU_SHARE);
+        let allowed = self.credit > 0;
+        self.over_budget += u64::from(!allowed);
+        allowed
     }
 
-    /// Looks at one thread. `None` if it does not sleep, moved meanwhile, is gone or may not be
-    /// looked at.
-    pub fn look(&mut self, pid: Pid, tid: Tid) -> Option<Look> {
-        let before = match Still::read(pid, tid) {
-            Ok(before) => before,
-            Err(error) => {
-                self.refused += u64::from(error.kind() == io::ErrorKind::PermissionDenied);
-                return None;
-            }
-        };
+    /// Takes from the budget what unwinding cost others: `total` since the beginning.
+    pub fn charge(&mut self, total: Nanos) {
+        self.credit = self.credit.saturating_sub_unsigned((total - self.charged).0);
+        self.charged = total;
+    }
+
+    /// Looks at one thread.
+    pub fn look(&mut self, pid: Pid, tid: Tid) -> Result<Look, Unseen> {
+        let before = thread_cpu();
+        let result = self.look_unpaid(pid, tid);
+        self.credit = self.credit.saturating_sub_unsigned((thread_cpu() - before).0);
+        match result {
+            Err(Unseen::Gone) => self.files.close(pid, tid),
+            Err(Unseen::Refused) => self.refused += 1,
+            Ok(_) | Err(Unseen::Moved) => {}
+        }
+        result
+    }
+
+    fn look_unpaid(&mut self, pid: Pid, tid: Tid) -> Result<Look, Unseen> {
+        let runs = self.runs(pid, tid)?;
+        let before = self.read(pid, tid, Which::Syscall)?;
         let time = monotonic();
-        let text = procfs::parse_syscall(&before.call)?;
-        let CallText::Blocked { call, sp, pc } = text else { return None };
-        let state = procfs::parse_stat(&procfs::read_task(pid, tid, "stat")?)?.state;
+        let text = procfs::parse_syscall(before.bytes()).ok_or(Unseen::Refused)?;
+        let CallText::Blocked { call, sp, pc } = text else { return Err(Unseen::Moved) };
+        let stat = self.read(pid, tid, Which::Stat)?;
+        let state = procfs::parse_stat(stat.bytes()).ok_or(Unseen::Refused)?.state;
         // Ready again (or dead): it does not wait any more.
         if matches!(state, b'R' | b'Z' | b'X') {
-            return None;
+            return Err(Unseen::Moved);
         }
         let stack = self.stacks.then(|| stack(pid, sp, pc)).flatten();
         let found = call
             .filter(|_| readable(sp))
             .map(|(number, args)| self.describe(pid, tid, number, args));
-        if Still::read(pid, tid).ok()? != before {
-            self.moved += 1;
-            return None;
+        // It got no CPU meanwhile, so all of this was of one wait.
+        if self.runs(pid, tid)? != runs {
+            return Err(Unseen::Moved);
         }
-        self.looks += 1;
+        // A kernel that does not count runs: at least it is in the same call.
+        if runs == 0 && self.read(pid, tid, Which::Syscall)?.bytes() != before.bytes() {
+            return Err(Unseen::Moved);
+        }
         let seen = match (&found, call) {
             // A stopped thread is in no call of its own: neither a wait nor a fault.
             _ if matches!(state, b'T' | b't') => None,
@@ -168,7 +181,20 @@ impl Observer {
         let object = found.and_then(|(call, label)| self.object(pid, time, &call, label));
         let uninterruptible = state == b'D';
         let observation = Observation { time, tid, call: seen, uninterruptible, stack: None };
-        Some(Look { observation, stack, object })
+        Ok(Look { observation, stack, object })
+    }
+
+    /// How often the thread got a CPU so far.
+    fn runs(&mut self, pid: Pid, tid: Tid) -> Result<u64, Unseen> {
+        let text = self.read(pid, tid, Which::SchedStat)?;
+        Ok(procfs::parse_schedstat(text.bytes()).map_or(0, |sched| sched.runs))
+    }
+
+    fn read(&mut self, pid: Pid, tid: Tid, which: Which) -> Result<Content, Unseen> {
+        self.files.read(pid, tid, which).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH) => Unseen::Gone,
+            _ => Unseen::Refused,
+        })
     }
 
     /// The call with its descriptor looked up, and what that descriptor is called.
@@ -231,8 +257,8 @@ impl Observer {
         let mut warnings = Vec::new();
         if self.over_budget > 0 {
             warnings.push(format!(
-                "some waits were not looked at: more than {LOOKS_PER_SECOND} looks a second would \
-                 cost too much"
+                "some waits were not looked at, the shorter ones first: looks may use 1/{CPU_SHARE} of \
+                 one CPU"
             ));
         }
         if self.refused > 0 {
@@ -352,7 +378,7 @@ mod tests {
         let mut observer = Observer::new(stacks);
         let end = Instant::now() + Duration::from_secs(10);
         while Instant::now() < end {
-            if let Some(look) = observer.look(Pid(std::process::id()), tid)
+            if let Ok(look) = observer.look(Pid(std::process::id()), tid)
                 && look.observation.call.flatten().is_some()
             {
                 return (observer, look);
@@ -400,19 +426,37 @@ mod tests {
     #[test]
     fn a_running_thread_is_not_asleep() {
         let mut observer = Observer::new(false);
-        assert!(observer.look(Pid(std::process::id()), own_tid()).is_none());
-        assert!(observer.look(Pid(std::process::id()), Tid(u32::MAX)).is_none());
+        let own = Pid(std::process::id());
+        assert_eq!(observer.look(own, own_tid()).err(), Some(Unseen::Moved));
+        assert_eq!(observer.look(own, Tid(u32::MAX)).err(), Some(Unseen::Gone));
     }
 
     #[test]
-    fn looks_are_bounded_per_second() {
+    fn looks_are_bounded_by_what_they_cost() {
         let mut observer = Observer::new(false);
         let start = observer.refilled;
-        let count =
-            |observer: &mut Observer, now| (0..10_000).filter(|_| observer.may_look(now)).count();
-        assert_eq!(count(&mut observer, start) as u64, BURST);
-        let later = start + Nanos::from_millis(100);
-        assert_eq!(count(&mut observer, later) as u64, LOOKS_PER_SECOND / 10);
-        assert!(!observer.warnings().is_empty());
+        assert!(observer.may_look(start));
+        observer.charge(Nanos(BURST as u64));
+        assert!(!observer.may_look(start));
+        // A total, not an addition.
+        observer.charge(Nanos(BURST as u64));
+        assert!(!observer.may_look(start));
+        let later = start + Nanos(CPU_SHARE * 1000);
+        assert!(observer.may_look(later));
+        observer.charge(Nanos(BURST as u64 + 1000));
+        assert!(!observer.may_look(later));
+        // Asked often, it earns no less: every part of a look's time counts.
+        for step in 1..=CPU_SHARE {
+            observer.may_look(later + Nanos(step));
+        }
+        assert_eq!(observer.credit, 1);
+        assert!(observer.warnings()[0].contains("not looked at"));
+    }
+
+    #[test]
+    fn a_look_is_paid_for() {
+        let mut observer = Observer::new(true);
+        assert_eq!(observer.look(Pid(1), Tid(u32::MAX)).err(), Some(Unseen::Gone));
+        assert!(observer.credit < BURST);
     }
 }

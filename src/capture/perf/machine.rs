@@ -77,8 +77,6 @@ struct Thread {
     place: Place,
     /// How often it was seen getting a CPU.
     runs: u64,
-    /// Looks from outside during the present wait.
-    looks: u32,
 }
 
 #[derive(Debug, Default)]
@@ -86,17 +84,6 @@ struct Process {
     threads: u32,
     /// An exec whose program is not known yet: its first executable mapping follows.
     exec: Option<Box<Exec>>,
-}
-
-/// A thread that has been off the CPU for a while.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Sleeper {
-    /// When it left.
-    pub since: Nanos,
-    /// The thread.
-    pub tid: Tid,
-    /// Its process.
-    pub pid: Pid,
 }
 
 /// State of the recorded tree.
@@ -249,7 +236,6 @@ impl Machine {
         let left =
             if preempted { Left::Preempted } else { Left::Blocked { uninterruptible: false } };
         let place = std::mem::replace(&mut thread.place, Place::Off { since: time, left, cpu });
-        thread.looks = 0;
         match place {
             Place::On { since, cpu } => self.leave(tid, cpu, since, time, out),
             // Back and gone again unseen in between.
@@ -280,7 +266,7 @@ impl Machine {
     }
 
     fn add(&mut self, start: Start, place: Place, out: &mut dyn FnMut(Output)) {
-        let thread = Thread { pid: start.pid, place, runs: 0, looks: 0 };
+        let thread = Thread { pid: start.pid, place, runs: 0 };
         self.threads.insert(start.tid, thread);
         self.processes.entry(start.pid).or_default().threads += 1;
         out(Output::Event(Event::Start(start)));
@@ -399,35 +385,6 @@ impl Machine {
             at_sysinfo_ehdr: 0,
         })));
         out(Output::Event(Event::Exec(*exec)));
-    }
-
-    /// Threads blocked for longer than `least` at `now` that were not looked at in this wait,
-    /// or not for ten times as long as at the last look. Longest waits first.
-    pub fn sleepers(&self, now: Nanos, least: Nanos) -> Vec<Sleeper> {
-        let mut sleepers: Vec<Sleeper> = self
-            .threads
-            .iter()
-            .filter_map(|(&tid, thread)| {
-                let Place::Off { since, left: Left::Blocked { .. }, .. } = thread.place else {
-                    return None;
-                };
-                // Seen at 3 ms, then not before 1 s, 10 s, 100 s: a deadlock stays described.
-                let due = match thread.looks {
-                    0 => least,
-                    n => Nanos(1_000_000_000_u64.saturating_mul(10_u64.saturating_pow(n - 1))),
-                };
-                (now - since >= due).then_some(Sleeper { since, tid, pid: thread.pid })
-            })
-            .collect();
-        sleepers.sort_unstable();
-        sleepers
-    }
-
-    /// Notes that a look at the present wait of `tid` was taken.
-    pub fn looked(&mut self, tid: Tid) {
-        if let Some(thread) = self.threads.get_mut(&tid) {
-            thread.looks += 1;
-        }
     }
 
     /// Ends the recording at `time`: closes what is open. `books` gives the kernel's counts

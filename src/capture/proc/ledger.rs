@@ -113,9 +113,8 @@ impl Ledger {
         let start = self.at;
         match (self.wait, seen) {
             (Some((since, why)), Seen::Waiting(new)) if run == 0 && queue == 0 => {
-                let same = !moved || why == new;
-                let why = if why.reason_seen { why } else { new };
-                if same {
+                if !moved || why == new {
+                    let why = if why.reason_seen { why } else { new };
                     self.wait = Some((since, why));
                 } else {
                     out(self.interval(since, start, start, &why, cpu));
@@ -291,6 +290,25 @@ mod tests {
             drawn(&[(1, 0, 1, Some(7)), (0, 0, 0, Some(7)), (0, 0, 0, Some(7))]),
             ["7 1..-..30"]
         );
+    }
+
+    #[test]
+    fn waits_in_different_calls_never_merge_and_an_unread_reason_stays_unread() {
+        assert_eq!(
+            drawn(&[(1, 0, 1, Some(7)), (0, 0, 1, Some(8))]),
+            ["7 1..10..10", "8 10..-..20"]
+        );
+        let mut ledger = Ledger::continued(Tid(1), Nanos(0), SchedStat::default());
+        let mut told = Vec::new();
+        let unread = Why { call: None, reason_seen: false, ..why(7) };
+        let mut books = SchedStat { runs: 1, ..SchedStat::default() };
+        ledger.poll(Nanos(10), books, Seen::Waiting(unread), 0, &mut |i| told.push(i));
+        books.runs += 1;
+        ledger.poll(Nanos(20), books, Seen::Waiting(why(7)), 0, &mut |i| told.push(i));
+        ledger.close(Nanos(30), &mut |i| told.push(i));
+        let reasons: Vec<_> =
+            told.iter().map(|i| (i.marks.reason_seen, i.call.is_some())).collect();
+        assert_eq!(reasons, [(false, false), (true, true)], "{told:?}");
     }
 
     #[test]

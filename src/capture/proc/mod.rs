@@ -69,9 +69,7 @@ impl ProcSource {
             return Err(CaptureError::NotAllowed {
                 tier: "proc",
                 reason: "/proc/PID/schedstat cannot be read".to_owned(),
-                remedy:
-                    "mount /proc (`mount -t proc proc /proc`), on a kernel with CONFIG_SCHED_INFO"
-                        .to_owned(),
+                remedy: "`mount -t proc proc /proc`, on a kernel with CONFIG_SCHED_INFO".to_owned(),
             });
         }
         Ok(Self {
@@ -130,7 +128,12 @@ impl ProcSource {
             let books = thread.read_books();
             return self.end(tid, books);
         }
-        let seen = seen(&mut self.observer, pid, tid, stat.state, text);
+        let mut seen = seen(&mut self.observer, pid, tid, stat.state, text);
+        // What was read while the thread moved on may be of two waits: that is no reason.
+        let moved = thread.read_books().is_none_or(|after| after.runs != books.runs);
+        if let (Seen::Waiting(why), true) = (&mut seen, moved) {
+            *why = Why { call: None, reason_seen: false, ..*why };
+        }
         thread.moved = true;
         thread.dying = false;
         thread.looks = 0;
@@ -173,6 +176,9 @@ impl ProcSource {
 
     /// Takes stacks and objects of waits that are long enough.
     fn look(&mut self, now: Nanos) {
+        if let Some(naming) = &self.naming {
+            self.observer.charge(naming.cost_of_looks());
+        }
         for (tid, pid) in self.tree.sleepers(now, LOOK_AFTER) {
             if !self.observer.may_look(now) {
                 break;
@@ -180,7 +186,7 @@ impl ProcSource {
             if let Some(thread) = self.tree.threads.get_mut(&tid) {
                 thread.looks += 1;
             }
-            let Some(look) = self.observer.look(pid, tid) else { continue };
+            let Ok(look) = self.observer.look(pid, tid) else { continue };
             if let (Some(naming), true) = (&mut self.naming, look.stack.is_some()) {
                 for mapping in self.tree.new_maps(pid) {
                     naming.send(Job::Map(mapping));
@@ -239,20 +245,13 @@ impl Source for ProcSource {
         let mut limits = vec![
             "The proc tier polls about 100 times a second (less with many threads): how long a \
              thread ran, queued and waited is exact, what it waited in and in which order is \
-             sampled, and threads that live shorter than a poll may be missing. Exact times: \
-             `sudo sysctl kernel.perf_event_paranoid=2` (then the perf tier), everything: \
-             `sudo timesink run -- ...`"
+             sampled, and threads that live shorter than a poll may be missing"
                 .to_owned(),
-            "The proc tier sees neither wakers nor processes whose parent ended before the next \
-             poll. With them: `sudo timesink run -- ...`"
+            "The proc tier sees neither wakers nor processes whose parent ended before the next poll"
                 .to_owned(),
         ];
         if self.options.sample_hz > 0 {
-            limits.push(
-                "The proc tier has no CPU samples: running time has no stacks. With them: \
-                 `sudo sysctl kernel.perf_event_paranoid=2` (then the perf tier)"
-                    .to_owned(),
-            );
+            limits.push("The proc tier has no CPU samples: running time has no stacks".to_owned());
         }
         limits
     }
@@ -263,7 +262,7 @@ impl Source for ProcSource {
         self.began = now;
         self.tree = Tree::new(target.pid);
         self.tree.hold_root(now).ok_or_else(|| CaptureError::Os {
-            doing: format!("reading /proc/{} of the command (try --tier perf)", target.pid.0),
+            doing: format!("reading /proc/{} of the command", target.pid.0),
             source: std::io::ErrorKind::NotFound.into(),
         })
     }

@@ -188,6 +188,15 @@ impl EventFd {
     }
 }
 
+/// What a [`Ring::read`] found.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// How full the ring became before its space was freed, 0.0..=1.0.
+    pub fill: f64,
+    /// Bytes that were free then.
+    pub room: usize,
+}
+
 /// The ring buffer of one event: the kernel writes, we read.
 #[derive(Debug)]
 pub struct Ring {
@@ -257,11 +266,11 @@ impl Ring {
     }
 
     /// Gives every record that is there to `visit` (type, misc, body without the header) and
-    /// frees its space. Returns how full the ring was, 0.0..=1.0.
-    pub fn read(&self, scratch: &mut Vec<u8>, visit: &mut dyn FnMut(u32, u16, &[u8])) -> f64 {
+    /// frees its space.
+    pub fn read(&self, scratch: &mut Vec<u8>, visit: &mut dyn FnMut(u32, u16, &[u8])) -> Taken {
         let head = self.head().load(Ordering::Acquire);
-        let mut tail = self.tail().load(Ordering::Relaxed);
-        let fill = head.wrapping_sub(tail).min(self.size as u64);
+        let first = self.tail().load(Ordering::Relaxed);
+        let mut tail = first;
         while tail != head {
             let mut header = [0; 8];
             self.copy(tail, &mut header);
@@ -280,7 +289,10 @@ impl Ring {
         }
         // Release: our reads are done before the kernel may write there again.
         self.tail().store(tail, Ordering::Release);
-        fill as f64 / self.size as f64
+        // What the kernel wrote or refused meanwhile found the old tail.
+        let filled = self.head().load(Ordering::Acquire).wrapping_sub(first);
+        let filled = filled.min(self.size as u64) as usize;
+        Taken { fill: filled as f64 / self.size as f64, room: self.size - filled }
     }
 }
 

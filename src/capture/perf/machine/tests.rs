@@ -176,20 +176,6 @@ fn the_first_mapping_names_the_program_and_stale_arguments_are_dropped() {
     }
 }
 
-#[test]
-fn sleepers_are_looked_at_once_and_again_much_later() {
-    let mut machine = Machine::new(ROOT, Nanos(1));
-    for record in drawn(10, "e b") {
-        machine.apply(record, &mut |_| {});
-    }
-    let least = Nanos::from_millis(3);
-    assert!(machine.sleepers(Nanos(30), least).is_empty());
-    assert_eq!(machine.sleepers(Nanos::from_millis(4), least).len(), 1);
-    machine.looked(Tid(10));
-    assert!(machine.sleepers(Nanos::from_millis(500), least).is_empty());
-    assert_eq!(machine.sleepers(Nanos::from_millis(1_001), least).len(), 1);
-}
-
 /// As `told`, with records lost on CPU 0 in `from..to`.
 fn told_with_loss(line: &str, from: u64, to: u64) -> Vec<String> {
     let mut machine = Machine::new(ROOT, Nanos(1));
