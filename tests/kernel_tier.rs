@@ -301,3 +301,75 @@ fn what_is_open_at_the_end_is_reported() {
     assert!(ends.windows(2).all(|pair| pair[0] == pair[1]), "one end for all: {ends:?}");
     check(&recording);
 }
+
+/// Stacks of waits must weigh what the waits lasted, and be of the wait that they name.
+fn check_stacks(recording: &Recording) {
+    let mut waits: BTreeMap<Tid, Vec<Interval>> = BTreeMap::new();
+    for interval in recording.intervals() {
+        waits.entry(interval.tid).or_default().push(interval);
+    }
+    for intervals in waits.values_mut() {
+        intervals.sort_by_key(|interval| interval.off);
+    }
+    let mut weight: BTreeMap<u16, u64> = BTreeMap::new();
+    let mut placed = 0;
+    for event in &recording.events {
+        let Event::WaitStack(stack) = event else { continue };
+        let Some(call) = stack.call else { continue };
+        *weight.entry(call.number).or_default() += stack.weight.0;
+        if stack.stack.is_none() {
+            continue;
+        }
+        placed += 1;
+        let of_thread = &waits[&stack.tid];
+        let at = of_thread.partition_point(|interval| interval.off < stack.off);
+        let wait = of_thread.get(at).filter(|wait| wait.off == stack.off);
+        let wait = wait.unwrap_or_else(|| panic!("a wait of {stack:?}"));
+        let waited = wait.call.expect("in a call");
+        assert_eq!((call.number, call.arg0), (waited.number, waited.arg0), "{stack:?}");
+        assert!(stack.time >= wait.on, "taken before it ended: {stack:?} {wait:?}");
+        if let Some(next) = of_thread.get(at + 1).filter(|next| next.call != wait.call) {
+            assert!(stack.time <= next.off, "taken in another wait: {stack:?} {next:?}");
+        }
+    }
+    assert!(placed > 20, "{placed} stacks");
+    for number in [CLOCK_NANOSLEEP, FUTEX] {
+        let all = blocked_in(recording, number);
+        let blocked: u64 = all.iter().map(|i| (i.woken.unwrap_or(i.on) - i.off).0).sum();
+        let weight = weight.get(&number).copied().unwrap_or(0);
+        // One point per ms and thread, at random within it: over 24 threads, some ms either way.
+        let apart = weight.abs_diff(blocked);
+        assert!(apart <= blocked / 5 + 15_000_000, "call {number}: {weight} for {blocked}");
+    }
+    let long = blocked_in(recording, CLOCK_NANOSLEEP);
+    assert!(long.len() >= 11, "{} sleeps", long.len());
+    for wait in long.iter().filter(|wait| (wait.on - wait.off).0 >= 2_000_000) {
+        let has = recording.events.iter().any(|event| {
+            matches!(event, Event::WaitStack(s)
+                if s.tid == wait.tid && s.off == wait.off && s.stack.is_some())
+        });
+        assert!(has, "a long wait without its stack: {wait:?}");
+    }
+}
+
+#[test]
+fn stacks_of_waits_are_right_at_the_end_of_calls() {
+    let tuning = Tuning { by_bell: false, busy_per_second: 0, ..Tuning::default() };
+    let recording = recording!("waits", options(), tuning);
+    assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
+    check_stacks(&recording);
+}
+
+#[test]
+fn stacks_of_waits_are_right_by_interrupt_and_the_missed_mappings_are_said() {
+    let tuning = Tuning { busy_per_second: 0, ..Tuning::default() };
+    let recording = recording!("waits", options(), tuning);
+    check_stacks(&recording);
+    if recording.warnings.is_empty() {
+        let why = "skipped: no interrupt to take stacks in; they were taken at the end of calls";
+        assert!(std::env::var_os("TIMESINK_NO_SKIP").is_none(), "{why}");
+        eprintln!("{why}");
+        return;
+    }
+    assert!(recording.warnings[0].contains("libraries"), "{:?}", recording.warnings);
+}

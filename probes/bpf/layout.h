@@ -72,7 +72,8 @@ struct cpu_shared {
 	__u32 current_tid; /* as of the last reported switch */
 	__u32 current;	   /* CURRENT_* */
 	__u32 pad;
-	__u64 pad2[4];
+	__u64 bells;	   /* interrupts heard by ts_bell */
+	__u64 pad2[3];
 	__u64 tail; /* records read; written by the recorder, on a cache line of its own */
 	__u64 pad3[7];
 };

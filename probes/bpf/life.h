@@ -182,6 +182,9 @@ int ts_calibrate(struct bpf_iter__task *ctx)
 		if (i == 0)
 			anon_super_block = (__u64)BPF_CORE_READ((struct file *)file, f_inode, i_sb);
 	}
+	/* Whether the interrupt comes, and through the vector that ts_bell listens to. */
+	if (by_bell)
+		ring_bell();
 	__u32 found = own_tgid;
 	bpf_seq_write(ctx->meta->seq, &found, sizeof(found));
 	return 0;

@@ -10,6 +10,7 @@ const volatile __u8 want_stacks = 1;       /* stacks of waits */
 const volatile __u8 has_prev_state = 1;    /* sched_switch passes the state (5.18+) */
 const volatile __u32 preempt_distance = 0; /* from the run queue to the preemption counter, in the per-CPU area */
 const volatile __u8 knows_preempt = 0;     /* whether that distance is known */
+const volatile __u8 by_bell = 0;           /* stacks of waits are taken in an interrupt, not at sys_exit */
 const volatile __u32 own_tgid = 0;         /* the recorder, for calibration */
 const volatile __s32 sample_fds[8] = { -1, -1, -1, -1, -1, -1, -1, -1 };
 
@@ -57,8 +58,15 @@ struct {
 	__uint(max_entries, 16 << 20);
 } stacks SEC(".maps");
 
+/* Nothing is told through this one: a forced wake-up of a ring buffer is the one way for a program
+ * to raise an interrupt on its own CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 << 10);
+} bell SEC(".maps");
+
 /* Room to put a large event together; one per program kind, as one may interrupt another. */
-enum { ROOM_SWITCH, ROOM_EXIT_CALL, ROOM_SAMPLE, ROOM_LIFECYCLE, ROOMS };
+enum { ROOM_SWITCH, ROOM_EXIT_CALL, ROOM_SAMPLE, ROOM_LIFECYCLE, ROOM_MAP, ROOMS };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, ROOMS);
@@ -104,6 +112,15 @@ static __always_inline void *room(__u32 which)
 	return bpf_map_lookup_elem(&rooms, &which);
 }
 
+/* Raises an interrupt that is taken as soon as this CPU allows interrupts again: after
+ * sched_switch, with the next task current and still inside the call in which it slept. Full (the
+ * recorder empties it) or already rung by another CPU in this microsecond, it stays silent. */
+static __always_inline void ring_bell(void)
+{
+	__u64 nothing = 0;
+	bpf_ringbuf_output(&bell, &nothing, sizeof(nothing), BPF_RB_FORCE_WAKEUP);
+}
+
 static __always_inline void fill_header(struct header *h, __u32 kind, __u64 time, __u32 tid, __u32 pid)
 {
 	h->kind = kind;
@@ -135,8 +152,8 @@ static __always_inline bool put(struct cpu_shared *c, __u32 cpu, const struct in
 	struct interval *to = bpf_map_lookup_elem(&rings, &key);
 	if (!to)
 		return false;
-	/* What is known last goes straight to the copy: writing it to the original first would make
-	 * the copy's wide loads wait for the narrow stores (measured: 2 % of a switch-bound load). */
+	/* What is known last goes straight to the copy: written to the original first, the copy's
+	 * wide loads would have to wait for these narrow stores. */
 	*to = *from;
 	to->on_ns = on;
 	to->seq = seq;

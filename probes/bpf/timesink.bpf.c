@@ -108,10 +108,18 @@ static __always_inline void got_cpu(struct cpu_shared *c, __u32 cpu, struct thre
 			t->r.flags = INTERVAL_FOUND;
 		}
 	}
-	if (t->r.off_ns)
+	__u64 off = t->r.off_ns;
+	if (off)
 		finish(c, cpu, t, now);
-	if (t->want.points | t->want.first)
-		c->current = CURRENT_IN_TREE | CURRENT_WANTS_STACK;
+	if (!(t->want.points | t->want.first))
+		return;
+	/* In the interrupt only the wait that ends here can be on the stack; an older debt (the bell
+	 * stayed silent, the return was not reported) is paid with the next wait that owes one. */
+	if (by_bell && t->want.off_ns != off)
+		return;
+	c->current = CURRENT_IN_TREE | CURRENT_WANTS_STACK;
+	if (by_bell)
+		ring_bell();
 }
 
 SEC("tp_btf/sched_switch")
@@ -244,7 +252,7 @@ static __noinline int mapped(struct cpu_shared *c, struct pt_regs *regs, __u64 s
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct thread *t = thread_of(task);
-	struct map_event *e = room(ROOM_EXIT_CALL);
+	struct map_event *e = room(ROOM_MAP);
 	if (!t || !e || (t->flags & THREAD_WAITING))
 		return 0;
 	__u64 file = file_of(task, regs->r8);
@@ -266,7 +274,27 @@ static __noinline int mapped(struct cpu_shared *c, struct pt_regs *regs, __u64 s
 	return 0;
 }
 
-/* Runs at the end of every system call of the machine: one look-up and one test for others. */
+/* The interrupt that ts_switch asked for. The thread that has just got the CPU back is current
+ * and has not yet returned from the call that slept. Every other system call of the machine stays
+ * on its fast path, which a program on sys_exit would deny to all of them. */
+SEC("tp_btf/irq_work_entry")
+int BPF_PROG(ts_bell, int vector)
+{
+	__u32 cpu;
+	struct cpu_shared *c = this_cpu(&cpu);
+	if (!c)
+		return 0;
+	c->bells++;
+	if (c->current & CURRENT_WANTS_STACK) {
+		c->current &= ~CURRENT_WANTS_STACK;
+		wait_stack(ctx, c, (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()));
+	}
+	return 0;
+}
+
+/* Executable mappings; and stacks of waits, where the kernel lacks that interrupt. Runs at the end
+ * of every system call of the machine: one look-up and one test for others. The recorder detaches
+ * it while the tree switches very often. */
 SEC("tp_btf/sys_exit")
 int BPF_PROG(ts_sys_exit, struct pt_regs *regs, long ret)
 {

@@ -37,6 +37,7 @@ pub struct Recording {
     pub output: Vec<String>,
     pub usage: libc::rusage,
     pub switches_before_exec: (i64, i64),
+    pub warnings: Vec<String>,
 }
 
 impl Recording {
@@ -144,6 +145,7 @@ impl Live {
             output: Vec::new(),
             usage,
             switches_before_exec: before,
+            warnings: Vec::new(),
         };
         Some(Self { source, child, lines, recording })
     }
@@ -194,7 +196,8 @@ impl Live {
 
     fn finish(mut self) -> Recording {
         let events = &mut self.recording.events;
-        self.source.stop(&mut |record| keep(events, record)).expect("stops");
+        let stats = self.source.stop(&mut |record| keep(events, record)).expect("stops");
+        self.recording.warnings = stats.warnings;
         self.recording.output.extend(self.lines.iter());
         self.recording
     }

@@ -26,6 +26,7 @@ fn run() {
         Ok("yields") => yields(),
         Ok("tree") => tree(),
         Ok("ping_pong") => drop(ping_pong(3000)),
+        Ok("waits") => waits(),
         Ok("blocked") => blocked(),
         Ok("exit7") => std::process::exit(7),
         _ => {}
@@ -83,6 +84,15 @@ fn ping_pong(rounds: u32) -> u64 {
     own.join().expect("plays");
     other.join().expect("plays");
     word.as_ptr() as u64
+}
+
+/// Many short waits and some long ones, after a pause in which the recorder finds its pace.
+fn waits() {
+    thread::sleep(Duration::from_millis(200));
+    for _ in 0..10 {
+        thread::sleep(Duration::from_millis(5));
+        ping_pong(5000);
+    }
 }
 
 fn pipe_and_futex() {

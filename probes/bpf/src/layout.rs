@@ -169,8 +169,10 @@ layouts! {
         current: u32,
         /// Unused.
         pad: u32,
+        /// Interrupts heard by `ts_bell`.
+        bells: u64,
         /// Unused.
-        pad2: [u64; 4],
+        pad2: [u64; 3],
         /// Records read; written by the recorder.
         tail: u64,
         /// Unused.

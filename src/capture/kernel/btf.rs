@@ -8,6 +8,8 @@ pub struct Facts {
     pub preempt_distance: Option<i32>,
     /// Whether `sched_switch` passes the previous state.
     pub has_prev_state: bool,
+    /// Whether there is the tracepoint of the interrupt in which stacks are taken.
+    pub has_bell: bool,
 }
 
 /// Reads `/sys/kernel/btf/vmlinux`'s bytes. `None` if they are not BTF as we know it.
@@ -33,6 +35,7 @@ pub fn facts(bytes: &[u8]) -> Option<Facts> {
         .and_then(|typedef| btf.get(typedef.reference))
         .and_then(|pointer| btf.get(pointer.reference));
     facts.has_prev_state = prototype.is_some_and(|p| p.kind == FUNC_PROTO && p.vlen >= 5);
+    facts.has_bell = btf.find(TYPEDEF, b"btf_trace_irq_work_entry").is_some();
     Some(facts)
 }
 
@@ -120,8 +123,9 @@ mod tests {
     use super::*;
 
     /// A BTF file with one per-CPU section and the prototype of `sched_switch`.
-    fn sample(parameters: u32) -> Vec<u8> {
-        let strings = b"\0.data..percpu\0__preempt_count\0runqueues\0btf_trace_sched_switch\0";
+    fn sample(parameters: u32, bell: &[u8]) -> Vec<u8> {
+        let strings = b"\0.data..percpu\0__preempt_count\0runqueues\0btf_trace_sched_switch\0\
+            btf_trace_irq_work_entry\0";
         let name = |text: &[u8]| {
             strings.windows(text.len()).position(|window| window == text).expect("listed") as u32
         };
@@ -133,6 +137,7 @@ mod tests {
         types.extend([0, 2 << 24, 6]); // 5: pointer
         types.extend([0, FUNC_PROTO << 24 | parameters, 0]); // 6
         types.extend(vec![0; 2 * parameters as usize]);
+        types.extend([name(bell), TYPEDEF << 24, 5]); // 7
         let length = types.len() as u32 * 4;
         let header = [0x0001_eb9f, 24, 0, length, length, strings.len() as u32];
         let mut bytes: Vec<u8> =
@@ -142,15 +147,18 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_distance_and_the_prototype() {
-        let expected = Facts { preempt_distance: Some(-32), has_prev_state: true };
-        assert_eq!(facts(&sample(5)), Some(expected));
-        assert_eq!(facts(&sample(4)), Some(Facts { has_prev_state: false, ..expected }));
+    fn finds_the_distance_the_prototype_and_the_bell() {
+        let expected = Facts { preempt_distance: Some(-32), has_prev_state: true, has_bell: true };
+        assert_eq!(facts(&sample(5, b"btf_trace_irq_work_entry")), Some(expected));
+        let older = Facts { has_prev_state: false, ..expected };
+        assert_eq!(facts(&sample(4, b"btf_trace_irq_work_entry")), Some(older));
+        let without = Facts { has_bell: false, ..expected };
+        assert_eq!(facts(&sample(5, b"runqueues")), Some(without));
     }
 
     #[test]
     fn any_cut_is_an_answer_and_no_panic() {
-        let bytes = sample(5);
+        let bytes = sample(5, b"btf_trace_irq_work_entry");
         for end in 0..bytes.len() {
             let _ = facts(&bytes[..end]);
         }

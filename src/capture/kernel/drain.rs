@@ -73,22 +73,26 @@ impl KernelSource {
         (records, fullest as f64 / capacity as f64)
     }
 
-    /// Starts, execs, exits and mappings.
-    pub(super) fn drain_lifecycle(&mut self, sink: Sink<'_>) -> (u64, f64) {
-        let Some(loaded) = &mut self.loaded else { return (0, 0.0) };
-        let (mut records, mut bytes) = (0, 0usize);
+    /// Starts, execs, exits and mappings. Gives their number, that of the execs, and the fill.
+    pub(super) fn drain_lifecycle(&mut self, sink: Sink<'_>) -> (u64, u64, f64) {
+        let Some(loaded) = &mut self.loaded else { return (0, 0, 0.0) };
+        let (mut records, mut execs, mut bytes) = (0, 0, 0usize);
         while let Some(item) = loaded.lifecycle.next() {
             records += 1;
             bytes += item.len() + 8;
+            let exec =
+                split::<layout::Header>(&item).is_some_and(|(h, _)| h.kind == layout::KIND_EXEC);
+            execs += u64::from(exec);
             lifecycle_event(&item, &mut self.jobs, &mut self.faults, sink);
         }
-        (records, bytes as f64 / f64::from(4 << 20))
+        (records, execs, bytes as f64 / f64::from(4 << 20))
     }
 
     /// Samples, stacks of waits and descriptions of objects.
     pub(super) fn drain_stacks(&mut self, sink: Sink<'_>) -> (u64, f64) {
         let Some(loaded) = &mut self.loaded else { return (0, 0.0) };
         let (mut records, mut bytes) = (0, 0usize);
+        while loaded.bell.next().is_some() {}
         while let Some(item) = loaded.stacks.next() {
             records += 1;
             bytes += item.len() + 8;

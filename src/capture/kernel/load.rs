@@ -22,10 +22,12 @@ use aya::programs::perf_event::PerfEventConfig;
 use aya::programs::perf_event::PerfEventScope;
 use aya::programs::perf_event::SamplePolicy;
 use aya::programs::perf_event::SoftwareEvent;
+use aya::programs::tp_btf::BtfTracePointLinkId;
 use std::error::Error;
 use std::fs::File;
 use std::io;
 use std::io::Read as _;
+use std::mem::offset_of;
 use std::os::fd::AsFd as _;
 use timesink_bpf::layout::CpuShared;
 use timesink_bpf::layout::Interval;
@@ -42,12 +44,22 @@ pub struct Tuning {
     pub stack_ring_bytes: u32,
     /// Most bytes of user stack copied, up to 16384.
     pub stack_bytes: u32,
+    /// Take stacks of waits in an interrupt where the kernel can, not at `sys_exit`.
+    pub by_bell: bool,
+    /// Finished intervals per second from which new executable mappings are not watched.
+    pub busy_per_second: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
         let ring_records = (8 << 20) / size_of::<Interval>() as u32;
-        Self { ring_records, stack_ring_bytes: 16 << 20, stack_bytes: 16384 }
+        Self {
+            ring_records,
+            stack_ring_bytes: 16 << 20,
+            stack_bytes: 16384,
+            by_bell: true,
+            busy_per_second: 100_000,
+        }
     }
 }
 
@@ -64,29 +76,80 @@ pub struct Loaded {
     pub lifecycle: RingBuf<MapData>,
     /// Samples and stacks.
     pub stacks: RingBuf<MapData>,
+    /// Carries nothing, but must be emptied.
+    pub bell: RingBuf<MapData>,
     /// Possible CPUs.
     pub cpu_count: u32,
     /// What cannot be seen on this kernel.
     pub limits: Vec<String>,
+    by_bell: bool,
+    sys_exit: Option<BtfTracePointLinkId>,
 }
 
-/// Programs on tracepoints: name, tracepoint, and whether it is only for stacks.
-const TRACEPOINTS: [(&str, &str, bool); 7] = [
-    ("ts_exit", "sched_process_exit", false),
-    ("ts_rename", "task_rename", false),
-    ("ts_exec", "sched_process_exec", false),
-    ("ts_fork", "sched_process_fork", false),
-    ("ts_waking", "sched_waking", false),
-    ("ts_sys_exit", "sys_exit", true),
-    ("ts_switch", "sched_switch", false),
+/// When a program is needed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Always,
+    /// For stacks and mappings.
+    Stacks,
+    /// For stacks that are taken in an interrupt.
+    Bell,
+}
+
+const SYS_EXIT: &str = "ts_sys_exit";
+
+/// Programs on tracepoints: name, tracepoint, when.
+const TRACEPOINTS: [(&str, &str, When); 8] = [
+    ("ts_exit", "sched_process_exit", When::Always),
+    ("ts_rename", "task_rename", When::Always),
+    ("ts_exec", "sched_process_exec", When::Always),
+    ("ts_fork", "sched_process_fork", When::Always),
+    ("ts_waking", "sched_waking", When::Always),
+    (SYS_EXIT, "sys_exit", When::Stacks),
+    ("ts_bell", "irq_work_entry", When::Bell),
+    ("ts_switch", "sched_switch", When::Always),
 ];
+
+/// The programs of a recording.
+fn tracepoints(
+    options: Options,
+    by_bell: bool,
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let stacks = wants_stacks(options);
+    let wanted = move |when| match when {
+        When::Always => true,
+        When::Stacks => stacks,
+        When::Bell => by_bell,
+    };
+    TRACEPOINTS.into_iter().filter(move |p| wanted(p.2)).map(|p| (p.0, p.1))
+}
 
 impl Loaded {
     /// Loads and calibrates; nothing is attached yet.
     pub fn new(options: Options, tuning: &Tuning) -> Result<Self, CaptureError> {
         let facts = read_facts()?;
+        let samples = Samples::open(); // until calibrated
+        let by_bell = tuning.by_bell && facts.has_bell && wants_stacks(options);
+        if by_bell
+            && let Ok(mut loaded) = Self::build(options, tuning, &facts, &samples, true)
+            && loaded.hears_bell()
+        {
+            return Ok(loaded);
+        }
+        let mut loaded = Self::build(options, tuning, &facts, &samples, false)?;
+        loaded.calibrate()?;
+        Ok(loaded)
+    }
+
+    fn build(
+        options: Options,
+        tuning: &Tuning,
+        facts: &btf::Facts,
+        samples: &Samples,
+        by_bell: bool,
+    ) -> Result<Self, CaptureError> {
+        let bell = u8::from(by_bell);
         let cpu_count = aya::util::nr_cpus().map_err(|(what, source)| os(what, source))? as u32;
-        let samples = Samples::open();
         let btf = Btf::from_sys_fs().map_err(|error| not_supported(&error.to_string()))?;
         let mut loader = EbpfLoader::new();
         let (records, numbers, classes) =
@@ -108,14 +171,14 @@ impl Loaded {
             .override_global("has_prev_state", &has_prev_state, true)
             .override_global("preempt_distance", &distance, true)
             .override_global("knows_preempt", &knows_preempt, true)
+            .override_global("by_bell", &bell, true)
             .override_global("own_tgid", &own, true)
             .override_global("sample_fds", &numbers, true)
             .override_global("call_class", &classes, true)
             .load(timesink_bpf::OBJECT)
             .map_err(|error| load_error(&error))?;
-        load_programs(&mut ebpf, &btf, options)?;
+        load_programs(&mut ebpf, &btf, options, by_bell)?;
         drop(btf);
-        calibrate(&mut ebpf, own)?;
         let cpus = ring_map(&mut ebpf, "cpus", cpu_count as usize * size_of::<CpuShared>())?;
         let ring_bytes = cpu_count as usize * records as usize * size_of::<Interval>();
         let rings = ring_map(&mut ebpf, "rings", ring_bytes)?;
@@ -123,20 +186,53 @@ impl Loaded {
             threads: map_data(&mut ebpf, "threads")?,
             lifecycle: ring_buffer(&mut ebpf, "lifecycle")?,
             stacks: ring_buffer(&mut ebpf, "stacks")?,
+            bell: ring_buffer(&mut ebpf, "bell")?,
             ebpf,
             cpus,
             rings,
             cpu_count,
-            limits: limits(&facts),
+            limits: limits(facts),
+            by_bell,
+            sys_exit: None,
         })
+    }
+
+    /// Calibrates with the interrupt on: it must be heard. Where it is not (no interrupt of its own
+    /// on this machine, programs that cannot be attached) stacks are taken at `sys_exit`.
+    fn hears_bell(&mut self) -> bool {
+        let tried = (|| {
+            let listener: &mut BtfTracePoint = program(&mut self.ebpf, "ts_bell")?;
+            let link = listener.attach().map_err(|error| program_error("ts_bell", &error))?;
+            self.calibrate()?;
+            let listener: &mut BtfTracePoint = program(&mut self.ebpf, "ts_bell")?;
+            listener.detach(link).map_err(|error| program_error("ts_bell", &error))
+        })();
+        let heard =
+            |cpu| self.cpus.load(cpu * size_of::<CpuShared>() + offset_of!(CpuShared, bells));
+        tried.is_ok() && (0..self.cpu_count as usize).any(|cpu| heard(cpu) > 0)
+    }
+
+    /// Lets the kernel look at our own descriptors, one of each kind. It finds us by our process
+    /// id, so this is also the proof that its ids are ours.
+    fn calibrate(&mut self) -> Result<(), CaptureError> {
+        let own = std::process::id();
+        let answer = run_iterator(&mut self.ebpf, "ts_calibrate")?;
+        if answer == own.to_ne_bytes() {
+            return Ok(());
+        }
+        Err(not_supported(
+            "timesink runs in a PID namespace of its own, where the kernel's process ids mean nothing",
+        ))
     }
 
     /// Attaches everything that `options` asks for.
     pub fn attach(&mut self, options: Options) -> Result<(), CaptureError> {
-        let stacks = wants_stacks(options);
-        for (name, _, _) in TRACEPOINTS.into_iter().filter(|p| stacks || !p.2) {
+        for (name, _) in tracepoints(options, self.by_bell) {
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
-            program.attach().map_err(|error| program_error(name, &error))?;
+            let link = program.attach().map_err(|error| program_error(name, &error))?;
+            if name == SYS_EXIT {
+                self.sys_exit = Some(link);
+            }
         }
         if options.sample_hz == 0 {
             return Ok(());
@@ -151,6 +247,24 @@ impl Loaded {
                 .map_err(|error| program_error("the CPU clock", &error))?;
         }
         Ok(())
+    }
+
+    /// Whether mappings can go unwatched: stacks do not need `sys_exit`.
+    pub fn may_unwatch(&self) -> bool {
+        self.by_bell
+    }
+
+    /// Attaches or detaches `sys_exit`.
+    pub fn watch_mappings(&mut self, watch: bool) -> Result<(), CaptureError> {
+        if watch == self.sys_exit.is_some() {
+            return Ok(());
+        }
+        let program: &mut BtfTracePoint = program(&mut self.ebpf, SYS_EXIT)?;
+        let result = match self.sys_exit.take() {
+            Some(link) => program.detach(link),
+            None => program.attach().map(|link| self.sys_exit = Some(link)),
+        };
+        result.map_err(|error| program_error(SYS_EXIT, &error))
     }
 
     /// Detaches everything but the survey; a second call does nothing.
@@ -172,7 +286,7 @@ impl Loaded {
 }
 
 fn wants_stacks(options: Options) -> bool {
-    // Samples need the executable mappings that sys_exit reports, even without wait stacks.
+    // Samples need the executable mappings, even without wait stacks.
     options.wait_stacks || options.sample_hz > 0
 }
 
@@ -185,8 +299,13 @@ fn read_facts() -> Result<btf::Facts, CaptureError> {
         .ok_or_else(|| not_supported(&format!("{BTF_PATH} is not BTF of a known form")))
 }
 
-fn load_programs(ebpf: &mut Ebpf, btf: &Btf, options: Options) -> Result<(), CaptureError> {
-    for (name, tracepoint, _) in TRACEPOINTS.into_iter().filter(|p| wants_stacks(options) || !p.2) {
+fn load_programs(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    options: Options,
+    by_bell: bool,
+) -> Result<(), CaptureError> {
+    for (name, tracepoint) in tracepoints(options, by_bell) {
         let program: &mut BtfTracePoint = program(ebpf, name)?;
         program.load(tracepoint, btf).map_err(|error| program_error(name, &error))?;
     }
@@ -199,18 +318,6 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf, options: Options) -> Result<(), Cap
         sampler.load().map_err(|error| program_error("ts_sample", &error))?;
     }
     Ok(())
-}
-
-/// Lets the kernel look at our own descriptors, one of each kind. It finds us by our process id,
-/// so this is also the proof that its ids are ours.
-fn calibrate(ebpf: &mut Ebpf, own: u32) -> Result<(), CaptureError> {
-    let answer = run_iterator(ebpf, "ts_calibrate")?;
-    if answer == own.to_ne_bytes() {
-        return Ok(());
-    }
-    Err(not_supported(
-        "timesink runs in a PID namespace of its own, where the kernel's process ids mean nothing",
-    ))
 }
 
 fn run_iterator(ebpf: &mut Ebpf, name: &'static str) -> Result<Vec<u8>, CaptureError> {

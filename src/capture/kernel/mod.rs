@@ -7,6 +7,7 @@ mod calls;
 mod convert;
 mod drain;
 mod load;
+mod pace;
 mod pending;
 
 pub use load::Tuning;
@@ -26,6 +27,7 @@ use crate::model::Record;
 use crate::model::Tier;
 use bytemuck::Zeroable as _;
 use load::Loaded;
+use pace::Pace;
 use pending::Faults;
 use pending::Jobs;
 use std::io;
@@ -53,6 +55,10 @@ pub struct KernelSource {
     jobs: Jobs,
     faults: Faults,
     niceness: Option<i32>,
+    /// Where mappings can go unwatched.
+    pace: Option<Pace>,
+    started_ns: u64,
+    warnings: Vec<String>,
 }
 
 impl KernelSource {
@@ -77,6 +83,9 @@ impl KernelSource {
             jobs: Jobs::default(),
             faults: Faults::new(options.wait_stacks),
             niceness: None,
+            pace: None,
+            started_ns: 0,
+            warnings: Vec::new(),
         })
     }
 
@@ -88,13 +97,39 @@ impl KernelSource {
             .map_err(|source| os("adding a thread to the recorded tree", source))
     }
 
+    /// Watches mappings or not, as the tree's pace allows.
+    fn keep_pace(&mut self, now: u64, intervals: u64, execs: u64) {
+        let (Some(pace), Some(loaded)) = (&mut self.pace, &mut self.loaded) else { return };
+        let watch = pace.watch(now, intervals, execs);
+        if let Err(error) = loaded.watch_mappings(watch) {
+            self.warnings.push(format!("New executable mappings were not watched: {error}."));
+            self.pace = None;
+        }
+    }
+
+    /// Says for how long mappings were not watched, if at all.
+    fn warn_of_pace(&mut self, end: u64) {
+        let Some(pace) = self.pace.take() else { return };
+        let unwatched = pace.unwatched_ns(end) / 1_000_000;
+        if unwatched > 0 {
+            let all = end.saturating_sub(self.started_ns) / 1_000_000;
+            self.warnings.push(format!(
+                "To spare a program that switched more than {} times per second, libraries that \
+                 it loaded later were not noted for {unwatched} of {all} ms: they are looked up in \
+                 /proc now and then, so some of their functions may be without names.",
+                self.tuning.busy_per_second
+            ));
+        }
+    }
+
     fn drain_all(&mut self, sink: &mut dyn FnMut(Record)) -> Progress {
         // This order is what `Faults` and `Jobs` build on.
         let looked = monotonic_ns();
-        let (lives, life_fill) = self.drain_lifecycle(sink);
+        let (lives, execs, life_fill) = self.drain_lifecycle(sink);
         let (intervals, interval_fill) = self.drain_intervals(sink);
         let (stacks, stack_fill) = self.drain_stacks(sink);
         self.drain_losses(sink);
+        self.keep_pace(looked, intervals, execs);
         self.faults.settle(&mut self.jobs, sink);
         if let Some(naming) = &mut self.naming {
             self.jobs.send_until(looked, naming);
@@ -128,7 +163,10 @@ impl Source for KernelSource {
         self.drained_ns = monotonic_ns();
         if let Some(loaded) = &mut self.loaded {
             loaded.attach(self.options)?;
+            let limit = self.tuning.busy_per_second;
+            self.pace = loaded.may_unwatch().then(|| Pace::new(limit, self.drained_ns));
         }
+        self.started_ns = self.drained_ns;
         self.niceness = Some(set_niceness(NICENESS));
         Ok(())
     }
@@ -142,12 +180,13 @@ impl Source for KernelSource {
             loaded.detach();
         }
         let end = monotonic_ns();
+        self.warn_of_pace(end);
         self.drain_all(sink);
         let survey = match &mut self.loaded {
             Some(loaded) => loaded.survey(),
             None => Ok(Vec::new()),
         };
-        let mut warnings = Vec::new();
+        let mut warnings = std::mem::take(&mut self.warnings);
         match survey {
             Ok(survey) => self.close(&survey, end, sink),
             Err(error) => {
