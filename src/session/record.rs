@@ -113,12 +113,8 @@ pub fn user(asked: Option<&str>) -> Result<Option<User>> {
 pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<Recorded, Failure> {
     let options =
         Options { sample_hz: args.recording.freq, wait_stacks: !args.recording.no_wait_stacks };
-<<<<<<< HEAD
     signals::pass_through().context("signals cannot be handled")?;
-    let mut source = source::open(args.recording.tier, options)?;
-=======
     let opened = source::open(args.recording.tier, options)?;
->>>>>>> d3d69767db273fd40e34db94b08ce0493f6bbd82
     let file = directory
         .file(TRACE)
         .with_context(|| format!("{} cannot be written", directory.path().join(TRACE).display()))?;
