@@ -70,18 +70,39 @@ impl Key {
                 What::Word(process, call.arg0)
             }
             (_, Some(call)) if call.fd == FdKind::None => What::Call(process, call.number),
-            (_, Some(call)) if call.inode != 0 => What::Inode(call.fd, call.inode),
+            // All anonymous files of a kernel share one inode: only their descriptor tells them apart.
+            (_, Some(call)) if call.inode != 0 && !is_anonymous(call.fd) => {
+                What::Inode(call.fd, call.inode)
+            }
             (_, Some(call)) => What::Descriptor(process, call.arg0 & 0xffff_ffff, call.fd),
         };
         Self { state, what }
     }
 }
 
+fn is_anonymous(fd: FdKind) -> bool {
+    matches!(
+        fd,
+        FdKind::Eventfd
+            | FdKind::Epoll
+            | FdKind::Timerfd
+            | FdKind::Signalfd
+            | FdKind::Inotify
+            | FdKind::Pidfd
+            | FdKind::Anon
+    )
+}
+
+/// System calls on `x86_64`, and waitid's way to name one child.
+const WAIT4: u16 = 61;
+const WAITID: u16 = 247;
+const P_PID: u64 = 1;
+
 /// The pid that wait4 or waitid was asked for; 0 for any child and for vfork.
 fn child_pid(call: &Call) -> u32 {
     match call.number {
-        61 if (call.arg0 as i32) > 0 => call.arg0 as u32, // wait4(pid)
-        247 if call.arg0 == 1 => call.arg1 as u32,        // waitid(P_PID, pid)
+        WAIT4 if (call.arg0 as i32) > 0 => call.arg0 as u32,
+        WAITID if call.arg0 == P_PID => call.arg1 as u32,
         _ => 0,
     }
 }
@@ -141,7 +162,7 @@ impl Objects {
 
     /// Remembers what an inode or descriptor is called.
     pub fn describe(&mut self, info: &ObjectInfo) {
-        if info.inode != 0 {
+        if info.inode != 0 && !is_anonymous(info.kind) {
             self.labels.insert(info.inode, info.clone());
         }
         self.descriptors.insert((info.pid, info.descriptor), info.clone());
@@ -166,7 +187,7 @@ impl Objects {
         let Self { mut tallies, labels, descriptors, .. } = self;
         tallies.sort_by(|(a, x), (b, y)| y.time.cmp(&x.time).then(a.cmp(b)));
         let namer = Namer { timelines, symbols, labels: &labels, descriptors: &descriptors };
-        tallies.truncate(MOST_ROWS);
+        fold_rest(&mut tallies);
         tallies
             .into_iter()
             .enumerate()
@@ -182,6 +203,21 @@ const MOST_WITH_SITES: usize = 200;
 /// Call sites shown for each, and the stacks that they are folded from.
 const MOST_SITES: usize = 8;
 const MOST_STACKS: usize = 64;
+
+/// Sums up by state what a report has no row for, so that its rows still sum to the time off
+/// the CPU.
+fn fold_rest(tallies: &mut Vec<(Key, Tally)>) {
+    let mut rest: BTreeMap<State, Tally> = BTreeMap::new();
+    while tallies.len() > MOST_ROWS {
+        let Some((key, tally)) = tallies.pop() else { break };
+        let sum = rest.entry(key.state).or_default();
+        sum.waits += tally.waits;
+        sum.time += tally.time;
+        sum.longest = sum.longest.max(tally.longest);
+        sum.waiters.extend(tally.waiters);
+    }
+    tallies.extend(rest.into_iter().map(|(state, sum)| (Key { state, what: What::Rest }, sum)));
+}
 
 struct Namer<'a> {
     timelines: &'a Timelines,
@@ -210,14 +246,15 @@ impl Namer<'_> {
             max_wait_ns: tally.longest.0,
             waiters: tally.waiters.len() as u64,
             idle_ns: None,
-            sites: self.sites(&sites),
+            sites: self.sites(&sites, tally.time),
             holders: Vec::new(),
             hold_ns: None,
         }
     }
 
     /// Stacks with the same functions are one call site, whatever their return addresses.
-    fn sites(&self, stacks: &[(StackId, u64, Nanos)]) -> Vec<Site> {
+    /// Their samples divide the object's exact time.
+    fn sites(&self, stacks: &[(StackId, u64, Nanos)], exact: Nanos) -> Vec<Site> {
         let mut sites: Vec<Site> = Vec::new();
         for &(stack, waits, time) in stacks {
             let frames = names::frames(self.symbols, stack);
@@ -233,6 +270,13 @@ impl Namer<'_> {
             }
         }
         sites.sort_by_key(|site| std::cmp::Reverse(site.wait_ns));
+        let sampled: u64 = sites.iter().map(|site| site.wait_ns).sum();
+        if sampled > 0 {
+            for site in &mut sites {
+                let scaled = u128::from(site.wait_ns) * u128::from(exact.0) / u128::from(sampled);
+                site.wait_ns = scaled as u64;
+            }
+        }
         sites.truncate(MOST_SITES);
         sites
     }

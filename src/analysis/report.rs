@@ -364,9 +364,9 @@ pub struct Object {
 pub struct Site {
     /// Outermost first.
     pub stack: Vec<FrameRow>,
-    /// Waits whose stack was taken there.
+    /// Stacks that were taken there: samples of the waits, not their number.
     pub waits: u64,
-    /// Time, ns, by time-proportional sampling.
+    /// Its part of the object's time, ns, by time-proportional sampling.
     pub wait_ns: u64,
 }
 

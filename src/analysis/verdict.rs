@@ -24,13 +24,16 @@ pub fn verdict(report: &Report) -> Verdict {
     let states = &report.budget.states.0;
     let total = states.total();
     let unknown = states[State::Unknown].share_of(total);
-    let cpus = format!(
-        "{} {}, {:.1} of {} CPUs used",
-        report.threads.len(),
-        if report.threads.len() == 1 { "thread" } else { "threads" },
-        report.utilisation.mean_cpus,
-        report.host.cpus_allowed
-    );
+    let (threads, processes) = (report.threads.len(), report.processes.len());
+    let who = match (threads, processes) {
+        (1, _) => "1 thread".to_owned(),
+        _ if threads == processes => format!("{processes} processes"),
+        (_, 1) => format!("{threads} threads"),
+        _ => format!("{threads} threads in {processes} processes"),
+    };
+    let used = report.utilisation.mean_cpus;
+    let digits = if used < 0.1 { 2 } else { 1 };
+    let cpus = format!("{who}, {used:.digits$} of {} CPUs used", report.host.cpus_allowed);
     if total.is_zero() {
         return Verdict {
             kind: "inconclusive",
@@ -98,7 +101,7 @@ fn story(report: &Report, total: Nanos) -> (&'static str, String, Option<u32>) {
         );
     }
     if running >= share {
-        let alone = report.utilisation.mean_cpus <= 1.2 && report.host.cpus_allowed > 1;
+        let alone = one_at_a_time(report);
         let ran = percent(running);
         let then = if share >= MAJOR {
             format!(" and {} {}", percent(share), doing(top))
@@ -106,7 +109,8 @@ fn story(report: &Report, total: Nanos) -> (&'static str, String, Option<u32>) {
             String::new()
         };
         let kind = if alone { "serial" } else { "mixed" };
-        let who = if alone { "never much more than one at a time, " } else { "" };
+        let several = report.threads.len() > 1;
+        let who = if alone && several { "hardly ever two at a time, " } else { "" };
         return (kind, format!("{who}they ran {ran} of their time{then}{}", hot(report)), None);
     }
     if share < MAJOR && running < MAJOR {
@@ -126,12 +130,12 @@ fn story(report: &Report, total: Nanos) -> (&'static str, String, Option<u32>) {
         );
     }
     let object = report.objects.iter().find(|object| object.state == top.name());
-    let sentence = sentence(top, share, object);
+    let sentence = sentence(top, states[top], share, object);
     (kind_of(top), sentence, object.map(|object| object.id))
 }
 
 /// "61 % of their time they waited for one lock, taken in `settle`".
-fn sentence(state: State, share: f64, object: Option<&Object>) -> String {
+fn sentence(state: State, time: Nanos, share: f64, object: Option<&Object>) -> String {
     let what = match state {
         State::Lock => "for locks",
         State::Gil => "for Python's GIL",
@@ -148,15 +152,33 @@ fn sentence(state: State, share: f64, object: Option<&Object>) -> String {
         State::Other => "in other system calls",
         State::Running | State::Runnable | State::Unknown => "for reasons not seen",
     };
-    let mostly = object.map_or_else(String::new, |object| {
-        let site = object.sites.first().and_then(|site| innermost_own(&site.stack));
-        match site {
-            Some(site) if state == State::Lock => format!(", most for one lock, taken in `{site}`"),
-            Some(site) => format!(", mostly in `{site}`"),
-            None => format!(", mostly for {}", object.label),
-        }
-    });
+    let mostly =
+        object.filter(|object| object.wait_ns * 2 > time.0).map_or_else(String::new, |object| {
+            let site = object.sites.first().filter(|site| site.wait_ns * 2 >= object.wait_ns);
+            let site = site.and_then(|site| innermost_own(&site.stack));
+            match site {
+                Some(site) if state == State::Lock => {
+                    format!(", most for one lock, taken in `{site}`")
+                }
+                None if state == State::Lock => {
+                    format!(", most for one lock, {:#x}", object.address)
+                }
+                Some(site) => format!(", mostly in `{site}`"),
+                None => format!(", mostly for {}", object.label),
+            }
+        });
     format!("{} of their time they waited {what}{mostly}", percent(share))
+}
+
+/// Whether there were CPUs for more and still two threads hardly ever ran at once: less than a
+/// tenth of the time in which any ran.
+fn one_at_a_time(report: &Report) -> bool {
+    let time = |many: fn(u32) -> bool| -> u64 {
+        let bars = report.utilisation.histogram.iter();
+        bars.filter(|bar| many(bar.running_threads)).map(|bar| bar.ns).sum()
+    };
+    let (any, several) = (time(|n| n >= 1), time(|n| n >= 2));
+    report.host.cpus_allowed > 1 && Nanos(several).share_of(Nanos(any)) < 0.1
 }
 
 /// ", mostly after ...": how most of the runnable time began.

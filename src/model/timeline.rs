@@ -90,6 +90,8 @@ pub struct Timelines {
     processes: Vec<Process>,
     progress: Vec<Progress>,
     live: FastMap<Tid, ThreadId>,
+    /// The last thread of each id that ended.
+    ended: FastMap<Tid, ThreadId>,
     live_processes: FastMap<Pid, ProcessId>,
     words: Words,
     root: Option<ProcessId>,
@@ -287,9 +289,11 @@ impl Timelines {
     }
 
     fn on_interval(&mut self, interval: &Interval, visit: Visit) -> ThreadId {
-        if self.thread_of(interval.tid).is_none() && self.was_seen(interval.tid) {
+        if self.thread_of(interval.tid).is_none()
+            && let Some(&ended) = self.ended.get(&interval.tid)
+        {
             // Intervals after the exit event exist (preempted inside do_exit): outside its life.
-            return self.last_of(interval.tid);
+            return ended;
         }
         let id = self.known(interval.tid, interval.off.min(interval.on));
         self.check_sequence(id, interval, visit);
@@ -414,7 +418,7 @@ impl Timelines {
         if let Some(id) = self.thread_of(leader) {
             return id;
         }
-        let ended = self.threads.iter().rev().find(|t| t.tid == leader).map(|t| t.id);
+        let ended = self.ended.get(&leader).copied();
         let Some(id) =
             ended.filter(|&id| self.processes[self.process_of(id).0 as usize].end.is_none())
         else {
@@ -459,6 +463,7 @@ impl Timelines {
         thread.end = Some(end.max(cursor));
         let tid = thread.tid;
         self.live.remove(&tid);
+        self.ended.insert(tid, id);
     }
 
     fn rename(&mut self, id: ThreadId, name: &Text) {
@@ -468,15 +473,6 @@ impl Timelines {
         if Tid::from(process.pid) == thread.tid && process.execs.is_empty() {
             process.name = name.clone();
         }
-    }
-
-    fn was_seen(&self, tid: Tid) -> bool {
-        self.threads.iter().rev().any(|thread| thread.tid == tid)
-    }
-
-    fn last_of(&self, tid: Tid) -> ThreadId {
-        let found = self.threads.iter().rev().find(|thread| thread.tid == tid);
-        found.map_or(ThreadId(0), |thread| thread.id)
     }
 
     /// On the CPU from the cursor to `until`, unless a hole in the file hides what it did.
