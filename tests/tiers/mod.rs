@@ -49,7 +49,8 @@ pub struct Recording {
     pub stdout: String,
     /// Longest time between two drains: a busy machine may keep the test from its CPU.
     pub longest_drain_gap: Duration,
-    /// Time in which waits of 5 ms could come and go between two drains: what the gaps beyond 3 ms add up to.
+    /// Time in which waits of 5 ms could come and go between two drains: what the gaps beyond
+    /// 5 ms add up to.
     pub late_drains: Duration,
     /// How it ended.
     pub status: ExitStatus,
@@ -99,7 +100,7 @@ pub fn record(source: &mut dyn Source, command: &Command) -> Recording {
         std::thread::sleep(pause(source.due()));
         let gap = drained.elapsed();
         longest_drain_gap = longest_drain_gap.max(gap);
-        late_drains += gap.saturating_sub(Duration::from_millis(3));
+        late_drains += gap.saturating_sub(Duration::from_millis(5));
         drained = Instant::now();
     };
     let stats = source.stop(&mut sink).expect("stop");
@@ -108,9 +109,9 @@ pub fn record(source: &mut dyn Source, command: &Command) -> Recording {
     Recording { root, events, stdout, longest_drain_gap, late_drains, status, stats }
 }
 
-/// Until the source wants to be drained, 10 ms at most.
+/// Until the source wants to be drained, 4 ms at most, as the program does it.
 fn pause(due: Option<Nanos>) -> Duration {
-    let most = Duration::from_millis(10);
+    let most = Duration::from_millis(4);
     let left = due.map(|due| Duration::from_nanos((due - monotonic()).0));
     left.map_or(most, |left| left.clamp(Duration::from_millis(1), most))
 }
