@@ -69,6 +69,7 @@ fn run(args: &Run) -> Result<u8> {
 }
 
 fn report(args: &ReportArgs) -> Result<u8> {
+    not_the_trace(&args.trace, args.output.as_deref())?;
     let (trace, bytes) = open(&args.trace)?;
     let report = analyse(&trace, Some(bytes));
     to_output(args.output.as_deref(), &mut |out| match args.format {
@@ -82,12 +83,14 @@ fn report(args: &ReportArgs) -> Result<u8> {
 }
 
 fn flamegraph(args: &Flamegraph) -> Result<u8> {
+    not_the_trace(&args.trace, args.output.as_deref())?;
     let (trace, _) = open(&args.trace)?;
     let kind = stacks_of(args.of);
     to_output(args.output.as_deref(), &mut |out| export::flamegraph::write(&trace, kind, out))
 }
 
 fn convert(args: &Export) -> Result<u8> {
+    not_the_trace(&args.trace, args.output.as_deref())?;
     let (trace, _) = open(&args.trace)?;
     to_output(args.output.as_deref(), &mut |out| match args.to {
         ExportFormat::Perfetto => outputs::perfetto(&trace, None, out),
@@ -119,6 +122,17 @@ fn open(path: &Path) -> Result<(TraceFile, u64)> {
         terminal::say(&format!("timesink: note: {damage}"));
     }
     Ok((trace, bytes))
+}
+
+/// Refuses an output that is the trace itself.
+fn not_the_trace(trace: &Path, output: Option<&Path>) -> Result<()> {
+    let (trace, Some(output)) = (trace_path(trace)?, output) else { return Ok(()) };
+    if let (Ok(a), Ok(b)) = (trace.canonicalize(), output.canonicalize())
+        && a == b
+    {
+        bail!("-o {} is the trace itself; name another file", output.display());
+    }
+    Ok(())
 }
 
 fn trace_path(path: &Path) -> Result<PathBuf> {

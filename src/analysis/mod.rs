@@ -56,7 +56,7 @@ pub fn analyse(trace: &dyn Trace, trace_bytes: Option<u64>) -> Report {
         sample_period_ns: (info.sample_hz > 0).then(|| 1_000_000_000 / u64::from(info.sample_hz)),
         host: rows::host(info),
         health: rows::health(trace, &timelines, &fold, &budget),
-        cost: rows::cost(trace, trace_bytes),
+        cost: rows::cost(trace, &fold, trace_bytes),
         budget: Budget {
             thread_ns: budget.total().0,
             states: StateTimes(budget),

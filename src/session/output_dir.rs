@@ -18,6 +18,9 @@ use std::path::PathBuf;
 /// Name of the trace file in it.
 pub const TRACE: &str = "trace.timesink";
 
+/// Its name before the command has started.
+const PART: &str = "trace.timesink.part";
+
 /// Where directories go by default.
 const PARENT: &str = "timesink-out";
 
@@ -95,23 +98,39 @@ impl OutputDir {
         &self.path
     }
 
-    /// A new file in it, readable by its user alone.
+    /// A new file in it, readable by its user alone. Whatever had its name is unlinked, never
+    /// written through: under sudo a link planted there must not lead root anywhere.
     pub fn file(&self, name: &str) -> io::Result<File> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(self.path.join(name))?;
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         if let Some((uid, gid)) = self.owner {
             std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
         }
         Ok(file)
     }
 
+    /// Where the trace is written until the command has started: a mistyped command must not
+    /// cost the recording of an earlier run.
+    pub fn trace_in_the_making(&self) -> io::Result<File> {
+        self.file(PART)
+    }
+
+    /// The command has started: the new trace takes its place, and what an earlier run left
+    /// beside it goes.
+    pub fn started(&self, products: &[&str]) -> io::Result<()> {
+        for product in products {
+            let _ = fs::remove_file(self.path.join(product));
+        }
+        fs::rename(self.path.join(PART), self.path.join(TRACE))
+    }
+
     /// Removes it after a command that never started, if it was made for this run.
     pub fn discard(&self) {
-        let _ = fs::remove_file(self.path.join(TRACE));
+        let _ = fs::remove_file(self.path.join(PART));
         if self.made {
             // Only ever an empty directory: anything else in it is not ours to remove.
             let _ = fs::remove_dir(&self.path);
@@ -122,7 +141,7 @@ impl OutputDir {
 fn make(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)?;
     if let Some((uid, gid)) = owner {
-        std::os::unix::fs::chown(path, Some(uid), Some(gid))?;
+        std::os::unix::fs::lchown(path, Some(uid), Some(gid))?;
     }
     Ok(())
 }

@@ -64,6 +64,11 @@ const PRODUCTS: &[Product] = &[
     },
 ];
 
+/// Names of all files but the trace.
+pub fn names() -> Vec<&'static str> {
+    PRODUCTS.iter().map(|product| product.name).collect()
+}
+
 /// Analyses the trace in `directory`, prints the report and writes the other files.
 pub fn explain(directory: &OutputDir) -> Result<()> {
     let path = directory.path().join(TRACE);

@@ -22,8 +22,10 @@ use crate::model::Pid;
 use crate::model::Record;
 use crate::model::Summary;
 use crate::model::Tier;
+use crate::session::EXIT_FAILED;
 use crate::session::output_dir::OutputDir;
 use crate::session::output_dir::TRACE;
+use crate::session::outputs;
 use crate::session::source;
 use crate::session::terminal::say;
 use crate::trace::WriteError;
@@ -34,20 +36,23 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 
 /// A finished recording.
 pub struct Recorded {
-    status: u32,
+    /// `None` if it could not be learnt.
+    status: Option<u32>,
 }
 
 impl Recorded {
-    /// The command's own exit code; 128+n after signal n.
+    /// The command's own exit code; 128+n after signal n; 125 if it could not be learnt.
     pub fn exit_code(&self) -> u8 {
-        match self.status & 0x7f {
-            0 => (self.status >> 8) as u8,
+        let Some(status) = self.status else { return EXIT_FAILED };
+        match status & 0x7f {
+            0 => (status >> 8) as u8,
             signal => 128 + signal as u8,
         }
     }
@@ -75,6 +80,16 @@ impl Failure {
             Self::Command(error, command) => (error, command),
         };
         match error.kind() {
+            io::ErrorKind::NotFound if Path::new(&command).is_file() => {
+                say(&format!(
+                    "timesink: {command}: its interpreter (first line of the script, or the loader of the binary) does not exist"
+                ));
+                Ok(126)
+            }
+            io::ErrorKind::PermissionDenied if Path::new(&command).is_dir() => {
+                say(&format!("timesink: {command}: is a directory; name the program in it"));
+                Ok(126)
+            }
             io::ErrorKind::NotFound => {
                 say(&format!("timesink: {command}: no such command; check its path and spelling"));
                 Ok(127)
@@ -105,7 +120,10 @@ pub fn user(asked: Option<&str>) -> Result<Option<User>> {
     let invoker = std::env::var("SUDO_UID").ok().filter(|_| host::effective_uid() == 0);
     match invoker.as_deref() {
         None | Some("0") => Ok(None),
-        Some(uid) => Ok(Some(find_user(uid).context("SUDO_UID")?)),
+        Some(uid) => Ok(Some(
+            find_user(uid)
+                .context("SUDO_UID names nobody; say who the command runs as with --user NAME")?,
+        )),
     }
 }
 
@@ -116,7 +134,7 @@ pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<
     signals::pass_through().context("signals cannot be handled")?;
     let opened = source::open(args.recording.tier, options)?;
     let file = directory
-        .file(TRACE)
+        .trace_in_the_making()
         .with_context(|| format!("{} cannot be written", directory.path().join(TRACE).display()))?;
     let mut info = source::info(args, &opened);
     let mut source = opened.source;
@@ -137,6 +155,9 @@ pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<
         let name = args.command[0].to_string_lossy().escape_debug().to_string();
         Failure::Command(why_not(&args.command[0], error), name)
     })?;
+    if let Err(error) = directory.started(&outputs::names()) {
+        say(&format!("timesink: the trace keeps its temporary name: {error}"));
+    }
     let mut recorder = Recorder { source, writer, probe, failed: None, warnings: Vec::new() };
     let status = recorder.until_end(&waiter, pid);
     recorder.finish(pid, status, used_before);
@@ -183,7 +204,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 
 impl Recorder {
     /// Drains until the command ends. Nothing that goes wrong here ends the command.
-    fn until_end(&mut self, waiter: &Waiter, pid: u32) -> u32 {
+    fn until_end(&mut self, waiter: &Waiter, pid: u32) -> Option<u32> {
         let mut flushed = Instant::now();
         let mut pause = 1;
         loop {
@@ -200,7 +221,7 @@ impl Recorder {
                 self.remember(result);
             }
             match change {
-                Ok(Change::Ended(status)) => return status,
+                Ok(Change::Ended(status)) => return Some(status),
                 // Ctrl-Z: stop as the command did, so that the shell gets its prompt back.
                 Ok(Change::Stopped) => {
                     let _ = signals::stop_self();
@@ -209,7 +230,7 @@ impl Recorder {
                 Err(error) => {
                     self.warnings
                         .push(format!("the command's end could not be waited for: {error}"));
-                    return 0;
+                    return None;
                 }
             }
         }
@@ -257,7 +278,7 @@ impl Recorder {
         }
     }
 
-    fn finish(mut self, pid: u32, status: u32, used_before: Nanos) {
+    fn finish(mut self, pid: u32, status: Option<u32>, used_before: Nanos) {
         // Before the stop: naming the last frames costs memory, but no longer beside the command.
         let memory = host::own_usage().1;
         let (writer, failed) = (&mut self.writer, &mut self.failed);
@@ -278,7 +299,7 @@ impl Recorder {
         }
         let summary = Summary {
             clocks: host::clocks(),
-            root: Some((Pid(pid), Some(status))),
+            root: Some((Pid(pid), status)),
             collector_cpu: used - used_before,
             collector_memory: memory,
             target_overhead: stats.target_overhead,

@@ -8,13 +8,6 @@ use std::sync::atomic::Ordering;
 /// Signals to be passed on, a bit each.
 static PENDING: AtomicU32 = AtomicU32::new(0);
 
-/// Counts those of the terminal, so that a user who insists can end the report.
-static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
-
-extern "C" fn on_terminal(_: libc::c_int) {
-    INTERRUPTS.fetch_add(1, Ordering::Relaxed);
-}
-
 extern "C" fn on_forward(signal: libc::c_int) {
     PENDING.fetch_or(1 << signal, Ordering::Relaxed);
 }
@@ -26,14 +19,23 @@ extern "C" fn on_forward(signal: libc::c_int) {
 /// caller gave it. A signal that was ignored already (`nohup`) stays ignored for both.
 pub fn pass_through() -> io::Result<()> {
     for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP] {
-        handle(signal, on_terminal)?;
+        handle(signal, on_nothing)?;
     }
     for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
         handle(signal, on_forward)?;
     }
     // A limit of file size is then an error of `write`, which the report can speak of.
-    handle(libc::SIGXFSZ, on_nothing)
+    handle(libc::SIGXFSZ, on_nothing)?;
+    // Ignored, it would take the command's status away before we can ask for it.
+    let mut old = action(libc::SIG_DFL);
+    // SAFETY: both pointers are to valid actions.
+    check(unsafe { libc::sigaction(libc::SIGCHLD, &raw const DEFAULT, &raw mut old) })?;
+    SIGCHLD_IGNORED.store(old.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
+    Ok(())
 }
+
+/// Whether SIGCHLD was ignored when this process started.
+static SIGCHLD_IGNORED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn on_nothing(_: libc::c_int) {}
 
@@ -55,8 +57,13 @@ extern "C" fn look_at_sigpipe() {
     }
 }
 
-/// In a forked child: SIGPIPE as our caller had it. Rust resets it to the default for children.
-pub(super) fn restore_sigpipe() {
+/// In a forked child: SIGPIPE and SIGCHLD as our caller had them. Rust resets the first to the
+/// default for children, we the second for ourselves.
+pub(super) fn restore_ignored() {
+    if SIGCHLD_IGNORED.load(Ordering::Relaxed) {
+        // SAFETY: a plain system call, allowed between fork and exec.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    }
     if SIGPIPE_IGNORED.load(Ordering::Relaxed) {
         // SAFETY: a plain system call, allowed between fork and exec.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };

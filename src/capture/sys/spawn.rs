@@ -56,7 +56,7 @@ impl Held {
             command.pre_exec(move || {
                 // Its own copy of the parent's end would keep the pipe open if the parent died.
                 libc::close(parent_end);
-                super::signals::restore_sigpipe();
+                super::signals::restore_ignored();
                 hold(ready, go)?;
                 user.as_ref().map_or(Ok(()), become_user)
             });
