@@ -114,11 +114,9 @@ fn story(report: &Report, total: Nanos) -> (&'static str, String, Option<u32>) {
         return (kind, format!("{who}they ran {ran} of their time{then}{}", hot(report)), None);
     }
     if share < MAJOR && running < MAJOR {
-        let but = if states[State::Join].is_zero() && states[State::Child].is_zero() {
-            ""
-        } else {
-            ", apart from waiting for each other to finish"
-        };
+        let waited = states[State::Join] + states[State::Child];
+        let but =
+            if waited.is_zero() { "" } else { ", apart from waiting for each other to finish" };
         return ("mixed", format!("no single state takes a quarter of the time{but}"), None);
     }
     if top == State::Unknown {

@@ -81,7 +81,6 @@ struct Thread {
 
 #[derive(Debug, Default)]
 struct Process {
-    threads: u32,
     /// An exec whose program is not known yet: its first executable mapping follows.
     exec: Option<Box<Exec>>,
 }
@@ -268,7 +267,7 @@ impl Machine {
     fn add(&mut self, start: Start, place: Place, out: &mut dyn FnMut(Output)) {
         let thread = Thread { pid: start.pid, place, runs: 0 };
         self.threads.insert(start.tid, thread);
-        self.processes.entry(start.pid).or_default().threads += 1;
+        self.processes.entry(start.pid).or_default();
         out(Output::Event(Event::Start(start)));
     }
 
@@ -305,10 +304,8 @@ impl Machine {
     fn end(&mut self, time: Nanos, tid: Tid, out: &mut dyn FnMut(Output)) {
         let Some(thread) = self.threads.remove(&tid) else { return };
         let pid = thread.pid;
-        let last = self.processes.get_mut(&pid).is_none_or(|process| {
-            process.threads = process.threads.saturating_sub(1);
-            process.threads == 0
-        });
+        // Counted afresh: an exec from another thread reorders who is known under which id.
+        let last = !self.threads.values().any(|other| other.pid == pid);
         let how = if last { ExitKind::Process { status: None } } else { ExitKind::Thread };
         if last {
             self.settle_exec(pid, None, out);
