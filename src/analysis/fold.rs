@@ -1,6 +1,7 @@
 //! One walk over a trace that fills a report.
 
 use crate::analysis::functions::Functions;
+use crate::analysis::history::History;
 use crate::analysis::objects::Key;
 use crate::analysis::objects::Objects;
 use crate::analysis::report::Detail;
@@ -31,6 +32,8 @@ pub struct Fold {
     pub queued: Queued,
     /// For the second pass.
     pub late: LateRuns,
+    /// Every thread's life, for what looks back.
+    pub history: History,
     /// Intervals seen.
     pub intervals: u64,
     /// Records lost, by [`LostKind`].
@@ -78,7 +81,8 @@ impl Fold {
         let key = Key::of(segment.state, segment.process, segment.call);
         // What it waited in before says nothing about why no CPU was free.
         let site = segment.site.filter(|_| segment.state != State::Runnable);
-        self.objects.add(key, segment.thread, segment.duration(), site);
+        let object = self.objects.add(key, segment.thread, segment.duration(), site);
+        self.history.segment(segment, Some((object, key.state)));
         let index = segment.thread.0 as usize;
         if index >= self.threads.len() {
             self.threads.resize(index + 1, Recent::default());
@@ -153,7 +157,7 @@ impl Visitor for Fold {
     fn segment(&mut self, segment: &Segment) {
         self.late.segment(segment);
         match segment.state {
-            State::Running => return,
+            State::Running => return self.history.segment(segment, None),
             State::Runnable => self.count_queue(segment),
             State::Other => {
                 if let Some(call) = segment.call {
@@ -167,6 +171,7 @@ impl Visitor for Fold {
 
     fn event(&mut self, timelines: &Timelines, thread: Option<ThreadId>, event: &Event) {
         self.late.event(timelines, thread, event);
+        self.history.event(thread, event);
         match event {
             Event::Interval(_) => self.intervals += 1,
             Event::Exit(exit) => {

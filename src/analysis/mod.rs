@@ -4,10 +4,13 @@
 
 mod fold;
 mod functions;
+pub mod history;
 pub mod names;
 mod objects;
 mod report;
 mod rows;
+#[cfg(test)]
+mod schedule;
 mod stacks;
 mod utilisation;
 mod verdict;

@@ -134,9 +134,10 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Counts a wait, and its stack if it was looked at.
-    pub fn add(&mut self, key: Key, thread: ThreadId, time: Nanos, site: Option<StackId>) {
-        let tally = self.tally(key);
+    /// Counts a wait, and its stack if it was looked at. Gives the object's number here.
+    pub fn add(&mut self, key: Key, thread: ThreadId, time: Nanos, site: Option<StackId>) -> u32 {
+        let index = self.number(key);
+        let tally = &mut self.tallies[index].1;
         tally.waits += 1;
         tally.time += time;
         tally.longest = tally.longest.max(time);
@@ -147,11 +148,13 @@ impl Objects {
         if let Some(stack) = site {
             Self::add_site(tally, stack, time);
         }
+        index as u32
     }
 
     /// Counts the stack of a wait.
     pub fn add_stack(&mut self, key: Key, stack: StackId, weight: Nanos) {
-        Self::add_site(self.tally(key), stack, weight);
+        let index = self.number(key);
+        Self::add_site(&mut self.tallies[index].1, stack, weight);
     }
 
     fn add_site(tally: &mut Tally, stack: StackId, weight: Nanos) {
@@ -168,7 +171,7 @@ impl Objects {
         self.descriptors.insert((info.pid, info.descriptor), info.clone());
     }
 
-    fn tally(&mut self, key: Key) -> &mut Tally {
+    fn number(&mut self, key: Key) -> usize {
         let key = if self.tallies.len() >= MOST_OBJECTS && !self.index.contains_key(&key) {
             Key { state: key.state, what: What::Rest }
         } else {
@@ -179,7 +182,7 @@ impl Objects {
         if index == next {
             self.tallies.push((key, Tally::default()));
         }
-        &mut self.tallies[index].1
+        index
     }
 
     /// The rows of the report, longest total wait first.

@@ -1,0 +1,275 @@
+//! A thread's stays off the CPU, packed into 24 bytes each.
+
+use crate::model::Nanos;
+use crate::model::ThreadId;
+
+/// One stay off the CPU: waited from `off` to `woken`, queued from `woken` to `on`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stay {
+    /// It left the CPU.
+    pub off: Nanos,
+    /// The wait ended; equal to `off` if it was only queued.
+    pub woken: Nanos,
+    /// It was back on a CPU.
+    pub on: Nanos,
+    /// What it waited for.
+    pub object: u32,
+    /// Who ended the wait.
+    pub ender: Ender,
+    /// The ender let go of the very futex word that was waited for.
+    pub released: bool,
+    /// Still off the CPU when the recording ended.
+    pub open: bool,
+    /// How it left the CPU.
+    pub left: Left,
+}
+
+/// Who or what ended a wait.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Ender {
+    /// Not seen.
+    Unseen,
+    /// A thread of the recording.
+    Thread(ThreadId),
+    /// A hard interrupt: a timer or a device.
+    Interrupt,
+    /// A soft interrupt: a packet from outside, the end of a disk request.
+    Softirq,
+    /// A task outside the recording: another process or the kernel's own.
+    Stranger,
+}
+
+/// How a thread left the CPU.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Left {
+    /// Not seen.
+    Unseen,
+    /// It went to sleep.
+    Blocked,
+    /// It was ready and another task got the CPU.
+    Preempted {
+        /// Whether it was seen who got it.
+        taker_seen: bool,
+    },
+    /// `sched_yield`.
+    Yielded,
+    /// Just forked.
+    New,
+    /// Stopped, traced or frozen.
+    Stopped,
+}
+
+#[derive(Clone, Copy)]
+struct Packed {
+    off: u64,
+    wait: u32,
+    queue: u32,
+    object: u32,
+    /// Bits 0..24 the thread, 24..27 the kind of ender, 27 released, 28 open, 29..32 how it left.
+    rest: u32,
+}
+
+/// Stands in `wait` and `queue` for more than fits; the truth is in `long`.
+const LONG: u32 = u32::MAX;
+/// Stays are kept in blocks, so that growing never copies and never doubles the memory.
+const BLOCK: usize = 1024;
+const THREAD_BITS: u32 = 24;
+const THREADS: u32 = (1 << THREAD_BITS) - 1;
+
+/// The stays of one thread, in order.
+#[derive(Default)]
+pub struct Stays {
+    blocks: Vec<Vec<Packed>>,
+    len: usize,
+    /// Index, wait and queue of stays of four seconds and more.
+    long: Vec<(usize, Nanos, Nanos)>,
+}
+
+impl Stays {
+    /// Adds the next stay.
+    pub fn push(&mut self, stay: &Stay) {
+        if self.len.is_multiple_of(BLOCK) {
+            // A thread's first block grows; the later ones come whole.
+            let room = if self.len == 0 { 4 } else { BLOCK };
+            self.blocks.push(Vec::with_capacity(room));
+        }
+        let (wait, queue) = (stay.woken - stay.off, stay.on - stay.woken);
+        let packed = Packed {
+            off: stay.off.0,
+            wait: short(wait),
+            queue: short(queue),
+            object: stay.object,
+            rest: pack(stay),
+        };
+        if packed.wait == LONG || packed.queue == LONG {
+            self.long.push((self.len, wait, queue));
+        }
+        self.blocks.last_mut().expect("a block was made above").push(packed);
+        self.len += 1;
+    }
+
+    /// Adds queueing to the last stay.
+    pub fn queue_last(&mut self, queue: Nanos) {
+        let Some(last) = self.len.checked_sub(1) else { return };
+        let mut stay = self.get(last);
+        stay.on += queue;
+        if self.long.last().is_some_and(|long| long.0 == last) {
+            self.long.pop();
+        }
+        self.len = last;
+        if let Some(block) = self.blocks.last_mut() {
+            block.pop();
+        }
+        if last.is_multiple_of(BLOCK) {
+            self.blocks.pop();
+        }
+        self.push(&stay);
+    }
+
+    /// The stay with this index.
+    pub fn get(&self, index: usize) -> Stay {
+        let packed = self.blocks[index / BLOCK][index % BLOCK];
+        let (mut wait, mut queue) = (Nanos(packed.wait.into()), Nanos(packed.queue.into()));
+        if packed.wait == LONG || packed.queue == LONG {
+            let at = self.long.partition_point(|long| long.0 < index);
+            if let Some(&(found, w, q)) = self.long.get(at)
+                && found == index
+            {
+                (wait, queue) = (w, q);
+            }
+        }
+        let off = Nanos(packed.off);
+        Stay {
+            off,
+            woken: off + wait,
+            on: off + wait + queue,
+            object: packed.object,
+            ender: ender(packed.rest),
+            released: packed.rest >> 27 & 1 == 1,
+            open: packed.rest >> 28 & 1 == 1,
+            left: left(packed.rest),
+        }
+    }
+
+    /// The stay with this index, if there is one.
+    pub fn try_get(&self, index: usize) -> Option<Stay> {
+        (index < self.len).then(|| self.get(index))
+    }
+
+    /// Index of the last stay that began before `time`.
+    pub fn before(&self, time: Nanos) -> Option<usize> {
+        let block = self.blocks.partition_point(|block| block[0].off < time.0).checked_sub(1)?;
+        let within = self.blocks[block].partition_point(|stay| stay.off < time.0);
+        Some(block * BLOCK + within - 1)
+    }
+
+    /// Index of the first stay that ends after `time`; the number of stays if none does.
+    pub fn first_ending_after(&self, time: Nanos) -> usize {
+        match self.before(Nanos(time.0.saturating_add(1))) {
+            Some(index) if self.get(index).on > time => index,
+            Some(index) => index + 1,
+            None => 0,
+        }
+    }
+}
+
+fn short(time: Nanos) -> u32 {
+    u32::try_from(time.0).unwrap_or(LONG)
+}
+
+fn pack(stay: &Stay) -> u32 {
+    let (kind, thread) = match stay.ender {
+        Ender::Thread(ThreadId(id)) if id <= THREADS => (1, id),
+        // More threads than 16 million: the ender is forgotten, not confused with another.
+        Ender::Unseen | Ender::Thread(_) => (0, 0),
+        Ender::Interrupt => (2, 0),
+        Ender::Softirq => (3, 0),
+        Ender::Stranger => (4, 0),
+    };
+    let left = match stay.left {
+        Left::Unseen => 0,
+        Left::Blocked => 1,
+        Left::Preempted { taker_seen: false } => 2,
+        Left::Preempted { taker_seen: true } => 3,
+        Left::Yielded => 4,
+        Left::New => 5,
+        Left::Stopped => 6,
+    };
+    thread
+        | kind << THREAD_BITS
+        | u32::from(stay.released) << 27
+        | u32::from(stay.open) << 28
+        | left << 29
+}
+
+fn ender(rest: u32) -> Ender {
+    match rest >> THREAD_BITS & 7 {
+        1 => Ender::Thread(ThreadId(rest & THREADS)),
+        2 => Ender::Interrupt,
+        3 => Ender::Softirq,
+        4 => Ender::Stranger,
+        _ => Ender::Unseen,
+    }
+}
+
+fn left(rest: u32) -> Left {
+    match rest >> 29 {
+        1 => Left::Blocked,
+        2 => Left::Preempted { taker_seen: false },
+        3 => Left::Preempted { taker_seen: true },
+        4 => Left::Yielded,
+        5 => Left::New,
+        6 => Left::Stopped,
+        _ => Left::Unseen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stay(off: u64, woken: u64, on: u64) -> Stay {
+        Stay {
+            off: Nanos(off),
+            woken: Nanos(woken),
+            on: Nanos(on),
+            object: 7,
+            ender: Ender::Thread(ThreadId(5)),
+            released: true,
+            open: false,
+            left: Left::Preempted { taker_seen: true },
+        }
+    }
+
+    #[test]
+    fn what_goes_in_comes_out_long_or_short() {
+        let mut stays = Stays::default();
+        let mut all = Vec::new();
+        for i in 0..3000_u64 {
+            let off = i * 20_000_000_000;
+            let long = u64::from(i.is_multiple_of(7)) * 9_000_000_000;
+            let mut one = stay(off, off + 100 + long, off + 150 + long);
+            one.ender = [Ender::Unseen, Ender::Interrupt, Ender::Thread(ThreadId(i as u32))]
+                [i as usize % 3];
+            stays.push(&one);
+            if i % 5 == 0 {
+                stays.queue_last(Nanos(long + 3));
+                one.on += Nanos(long + 3);
+            }
+            all.push(one);
+        }
+        for (i, one) in all.iter().enumerate() {
+            assert_eq!(stays.get(i), *one);
+            assert_eq!(stays.before(one.on), Some(i));
+            assert_eq!(stays.first_ending_after(one.off), i);
+            assert_eq!(stays.first_ending_after(one.on), i + 1);
+        }
+        assert_eq!(stays.before(Nanos(0)), None);
+        assert_eq!(stays.try_get(3000), None);
+    }
+
+    #[test]
+    fn a_stay_takes_24_bytes() {
+        assert_eq!(size_of::<Packed>(), 24);
+    }
+}
