@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod blame;
 mod fold;
 mod functions;
 pub mod history;
 pub mod names;
 mod objects;
+mod path;
 mod report;
 mod rows;
 #[cfg(test)]

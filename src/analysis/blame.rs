@@ -1,0 +1,187 @@
+//! Who was to blame for a wait: what the thread that ended it was doing meanwhile.
+//!
+//! ```text
+//!  waiter  ....lock.....|                 blame of the 12 ticks:
+//!  holder  ##qq###--disk|# releases         holder running 5, runnable 2, disk 5
+//! ```
+//!
+//! Blame *moves*: where the holder itself waited for a third thread, that stretch is that
+//! thread's, and so on down the chain. So the blame of a wait sums to the wait, to the
+//! nanosecond, and the blame of an object to the time waited for it. Several owners one
+//! after the other share it the same way: the last one waited for the one before.
+
+use crate::analysis::history::Ender;
+use crate::analysis::history::History;
+use crate::analysis::history::ObjectIndex;
+use crate::analysis::history::Stay;
+use crate::model::Nanos;
+use crate::model::StackId;
+use crate::model::State;
+use crate::model::ThreadId;
+use std::collections::BTreeMap;
+
+/// Who or what a stretch of waiting is charged to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Culprit {
+    /// A thread, in a state (its own wait for an object included, where that was nobody's fault).
+    Thread(ThreadId, State, Option<ObjectIndex>),
+    /// It timed out, or a device answered.
+    Interrupt,
+    /// A packet from outside, or the end of a disk request.
+    Softirq,
+    /// A task that is not part of the recording.
+    Stranger,
+    /// Not seen.
+    Unseen,
+    /// The wait had not ended when the recording did.
+    Open,
+}
+
+/// What is charged for the waits for one object.
+#[derive(Clone, Debug, Default)]
+pub struct Charges {
+    /// By culprit; sums to the time waited for the object.
+    pub culprits: BTreeMap<Culprit, Nanos>,
+    /// Where the culprits were: CPU samples and stacks of waits, with their weight.
+    pub sites: BTreeMap<(ThreadId, StackId), Nanos>,
+    /// Waits that each thread ended.
+    pub ended: BTreeMap<ThreadId, u64>,
+}
+
+/// The charges for all objects that threads hand to each other.
+#[derive(Debug, Default)]
+pub struct Blame {
+    /// By object.
+    pub objects: BTreeMap<ObjectIndex, Charges>,
+    /// Waiting time that was charged without looking at what its culprit did, because there
+    /// was too much of it to look at.
+    pub unexamined: Nanos,
+}
+
+/// Stretches looked at in all: about two seconds' work.
+const MOST_LOOKS: u64 = 30_000_000;
+/// Stretches looked at for one wait.
+const MOST_LOOKS_EACH: u64 = 2_000_000;
+/// Chains of waits deeper than this end in the thread reached.
+const DEEPEST: usize = 64;
+
+/// States of waits that another thread can end, those with a holder first.
+const HANDED: [&[State]; 2] = [
+    &[State::Lock, State::Gil, State::Join, State::Child],
+    &[State::Condvar, State::Pipe, State::Network, State::Poll, State::Other],
+];
+
+/// Charges every wait that a thread can end.
+pub fn blame(history: &History) -> Blame {
+    let mut court = Court { history, blame: Blame::default(), looks: 0, each: 0, chain: Vec::new() };
+    for states in HANDED {
+        for (thread, _) in history.lives() {
+            for stay in history.stays(thread, Nanos::ZERO) {
+                if stay.woken > stay.off && states.contains(&history.state(stay.object)) {
+                    court.charge(thread, &stay);
+                }
+            }
+        }
+    }
+    court.blame
+}
+
+struct Court<'h> {
+    history: &'h History,
+    blame: Blame,
+    looks: u64,
+    each: u64,
+    /// The threads whose waits are being followed.
+    chain: Vec<ThreadId>,
+}
+
+impl Court<'_> {
+    fn charge(&mut self, waiter: ThreadId, stay: &Stay) {
+        let object = stay.object;
+        let culprit = match stay.ender {
+            _ if stay.open => Culprit::Open,
+            Ender::Thread(thread) if thread != waiter => {
+                let charges = self.blame.objects.entry(object).or_default();
+                *charges.ended.entry(thread).or_default() += 1;
+                self.chain.clear();
+                self.chain.push(waiter);
+                self.each = 0;
+                self.follow(object, thread, stay.off, stay.woken);
+                return;
+            }
+            Ender::Thread(_) | Ender::Unseen => Culprit::Unseen,
+            Ender::Interrupt => Culprit::Interrupt,
+            Ender::Softirq => Culprit::Softirq,
+            Ender::Stranger => Culprit::Stranger,
+        };
+        self.add(object, culprit, stay.woken - stay.off);
+    }
+
+    fn add(&mut self, object: ObjectIndex, culprit: Culprit, time: Nanos) {
+        if !time.is_zero() {
+            let charges = self.blame.objects.entry(object).or_default();
+            *charges.culprits.entry(culprit).or_default() += time;
+        }
+    }
+
+    fn site(&mut self, object: ObjectIndex, thread: ThreadId, stack: StackId, time: Nanos) {
+        let charges = self.blame.objects.entry(object).or_default();
+        *charges.sites.entry((thread, stack)).or_default() += time;
+    }
+
+    /// Charges `from..to` to what `thread` was doing then.
+    fn follow(&mut self, object: ObjectIndex, thread: ThreadId, from: Nanos, to: Nanos) {
+        let history = self.history;
+        let Some(life) = history.life(thread) else {
+            return self.add(object, Culprit::Unseen, to - from);
+        };
+        self.chain.push(thread);
+        // Before it was born its maker was busy with other things; after its last instant it
+        // was ending.
+        let born = life.start.max(from).min(to);
+        if born > from {
+            match life.parent.filter(|parent| !self.stops_at(*parent)) {
+                Some(parent) => self.follow(object, parent, from, born),
+                None => self.add(object, Culprit::Unseen, born - from),
+            }
+        }
+        let mut covered = born;
+        for piece in history.pieces(thread, born, to) {
+            (self.looks, self.each) = (self.looks + 1, self.each + 1);
+            if self.looks > MOST_LOOKS || self.each > MOST_LOOKS_EACH {
+                self.blame.unexamined += to - piece.start;
+                break;
+            }
+            covered = piece.end;
+            let next = match piece.stay.map(|stay| (stay.ender, stay.open)) {
+                Some((Ender::Thread(next), false)) if piece.state.is_wait() => Some(next),
+                _ => None,
+            };
+            if let Some(next) = next.filter(|next| !self.stops_at(*next)) {
+                self.follow(object, next, piece.start, piece.end);
+                continue;
+            }
+            let culprit = Culprit::Thread(thread, piece.state, piece.object());
+            self.add(object, culprit, piece.duration());
+            if piece.state == State::Running {
+                for look in life.samples_in(piece.start, piece.end) {
+                    self.site(object, thread, look.stack, Nanos(look.weight.into()));
+                }
+            } else if let Some(stay) = piece.stay.filter(|_| piece.state.is_wait())
+                && let Some(stack) = life.wait_stack(stay.off)
+            {
+                self.site(object, thread, stack, piece.duration());
+            }
+        }
+        self.add(object, Culprit::Thread(thread, State::Unknown, None), to - covered);
+        self.chain.pop();
+    }
+
+    /// Whether a chain of waits ends before this thread: it is in it already, or too long.
+    fn stops_at(&self, thread: ThreadId) -> bool {
+        self.chain.len() >= DEEPEST || self.chain.contains(&thread)
+    }
+}
+
+#[cfg(test)]
+mod tests;
