@@ -73,7 +73,8 @@ const HANDED: [&[State]; 2] = [
 
 /// Charges every wait that a thread can end.
 pub fn blame(history: &History) -> Blame {
-    let mut court = Court { history, blame: Blame::default(), looks: 0, each: 0, chain: Vec::new() };
+    let mut court =
+        Court { history, blame: Blame::default(), looks: 0, each: 0, chain: Vec::new() };
     for states in HANDED {
         for (thread, _) in history.lives() {
             for stay in history.stays(thread, Nanos::ZERO) {

@@ -106,6 +106,8 @@ pub struct History {
     lives: Vec<Life>,
     /// State of each object's waiters.
     states: Vec<State>,
+    /// For each object the one that stands for it, once that is known.
+    same: Vec<ObjectIndex>,
     ids: FastMap<Tid, ThreadId>,
     /// Who had an id before its present owner.
     earlier: FastMap<Tid, ThreadId>,
@@ -136,6 +138,19 @@ impl History {
         self.lives.get(thread.0 as usize)
     }
 
+    /// From now on each object goes by the number of the one that stands for it: what looked
+    /// like many was one.
+    pub fn unify(&mut self, same: Vec<ObjectIndex>) {
+        self.same = same;
+    }
+
+    fn known(&self, mut stay: Stay) -> Stay {
+        if let Some(&same) = self.same.get(stay.object as usize) {
+            stay.object = same;
+        }
+        stay
+    }
+
     /// The state of an object's waiters.
     pub fn state(&self, object: ObjectIndex) -> State {
         self.states.get(object as usize).copied().unwrap_or(State::Unknown)
@@ -150,7 +165,7 @@ impl History {
         }
         let index = life.stays.before(time);
         Some(match index.map(|index| (index, life.stays.get(index))) {
-            Some((_, stay)) if stay.on >= time => self.piece_of(stay, time),
+            Some((_, stay)) if stay.on >= time => self.piece_of(self.known(stay), time),
             Some((index, stay)) => {
                 running(stay.on, life.stays.try_get(index + 1).map_or(life.end, |next| next.off))
             }
@@ -184,7 +199,7 @@ impl History {
             let piece = match life.stays.try_get(next) {
                 Some(stay) if stay.off <= now => {
                     // `now` lies in the stay; what follows it is what it is part of.
-                    let piece = self.piece_of(stay, Nanos(now.0 + 1));
+                    let piece = self.piece_of(self.known(stay), Nanos(now.0 + 1));
                     next += usize::from(piece.end == stay.on);
                     piece
                 }
@@ -201,7 +216,7 @@ impl History {
     pub fn stays(&self, thread: ThreadId, from: Nanos) -> impl Iterator<Item = Stay> + '_ {
         let life = self.life(thread);
         let first = life.map_or(0, |life| life.stays.first_ending_after(from));
-        (first..).map_while(move |index| life?.stays.try_get(index))
+        (first..).map_while(move |index| life?.stays.try_get(index).map(|stay| self.known(stay)))
     }
 
     /// Takes the next segment of a thread. `object` is what it waited for.

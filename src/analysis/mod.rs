@@ -3,9 +3,11 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod blame;
+mod explain;
 mod fold;
 mod functions;
 pub mod history;
+mod idle;
 pub mod names;
 mod objects;
 mod path;
@@ -23,11 +25,16 @@ pub use stacks::*;
 use crate::model::Nanos;
 use crate::model::State;
 use crate::model::States;
+use crate::model::Tid;
+use crate::model::Timelines;
 use crate::model::Trace;
 use crate::model::learn_words;
 use crate::model::runs_in_order_after;
 use crate::model::walk_knowing;
+use explain::Explainer;
 use fold::Fold;
+use history::MOST_STAYS;
+use idle::IdleCpus;
 use utilisation::Sweep;
 
 /// Analyses a trace. `trace_bytes` is the size of its file, if it is in one.
@@ -71,8 +78,9 @@ pub fn analyse(trace: &dyn Trace, trace_bytes: Option<u64>) -> Report {
         threads: rows::threads(&timelines),
         objects: Vec::new(),
         utilisation: sweep.finish(),
-        functions: fold.functions.rows(trace.symbols()),
+        functions: std::mem::take(&mut fold.functions).rows(trace.symbols()),
         critical_path: Vec::new(),
+        path: PathSummary::default(),
         whatif: Vec::new(),
         findings: Vec::new(),
         verdict: Verdict {
@@ -82,9 +90,47 @@ pub fn analyse(trace: &dyn Trace, trace_bytes: Option<u64>) -> Report {
             confidence: Confidence { level: "low", value: 0.0 },
         },
     };
-    report.objects = fold.objects.rows(&timelines, trace.symbols());
+    explain(&mut report, trace, &timelines, fold);
     report.verdict = verdict::verdict(&report);
     debug_assert_eq!(Nanos(report.budget.thread_ns), budget.total());
     debug_assert!(State::ALL.len() == 16);
     report
+}
+
+/// What the lives of the threads tell: objects with their holders, and the critical path.
+fn explain(report: &mut Report, trace: &dyn Trace, timelines: &Timelines, fold: Fold) {
+    let Fold { mut objects, mut history, .. } = fold;
+    history.window = timelines.window();
+    history.unify(objects.unify(trace.symbols()));
+    let (rows, ids) = objects.rows(timelines, trace.symbols());
+    report.objects = rows;
+    if !history.is_whole() {
+        report.health.warnings.push(format!(
+            "the recording has more than {MOST_STAYS} intervals: critical path, holders and \
+             what-if were left out"
+        ));
+        return;
+    }
+    let explainer = Explainer { timelines, symbols: trace.symbols(), history: &history, ids: &ids };
+    let blame = blame::blame(&history);
+    if !blame.unexamined.is_zero() {
+        report.health.warnings.push(format!(
+            "what holders did meanwhile was not looked at for {} of waiting: there was too much \
+             of it",
+            blame.unexamined
+        ));
+    }
+    let idle = IdleCpus::new(&history, trace.info().cpus_allowed);
+    explainer.blame(&blame, &idle, &mut report.objects);
+    let root = timelines.root().and_then(|root| {
+        let process = &timelines.processes()[root.0 as usize];
+        let mut threads = timelines.threads().iter();
+        threads.find(|t| t.process == root && t.tid == Tid::from(process.pid)).map(|t| t.id)
+    });
+    if let Some(last) = path::last_thread(&history, root) {
+        let (from, to) = history.window;
+        let path = path::critical_path(&history, last, from, to);
+        (report.critical_path, report.path) = explainer.path(&path, last);
+        debug_assert_eq!(report.path.ns, report.wall_ns);
+    }
 }

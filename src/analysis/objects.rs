@@ -1,6 +1,9 @@
 //! What was waited for: every wait folded into its object.
 
+mod same;
+
 use crate::analysis::names;
+use crate::analysis::report::NotBlamed;
 use crate::analysis::report::Object;
 use crate::analysis::report::Site;
 use crate::model::Call;
@@ -185,18 +188,38 @@ impl Objects {
         index
     }
 
-    /// The rows of the report, longest total wait first.
-    pub fn rows(self, timelines: &Timelines, symbols: &Symbols) -> Vec<Object> {
+    /// Finds the objects that are one and sums each up in one of them. Gives, for each
+    /// object, the number of the one that stands for it.
+    pub fn unify(&mut self, symbols: &Symbols) -> Vec<u32> {
+        same::unify(&mut self.tallies, symbols)
+    }
+
+    /// The rows of the report, longest total wait first, and for each object the id of its row.
+    pub fn rows(self, timelines: &Timelines, symbols: &Symbols) -> (Vec<Object>, Vec<u32>) {
         let Self { mut tallies, labels, descriptors, .. } = self;
+        let keys: Vec<Key> = tallies.iter().map(|(key, _)| *key).collect();
+        tallies.retain(|(_, tally)| tally.waits > 0);
         tallies.sort_by(|(a, x), (b, y)| y.time.cmp(&x.time).then(a.cmp(b)));
         let namer = Namer { timelines, symbols, labels: &labels, descriptors: &descriptors };
         fold_rest(&mut tallies);
-        tallies
+        let ids = row_ids(&keys, &tallies);
+        let rows = tallies
             .into_iter()
             .enumerate()
             .map(|(id, (key, tally))| namer.row(id as u32, key, &tally))
-            .collect()
+            .collect();
+        (rows, ids)
     }
+}
+
+/// The row of each object: its own, or the one that sums up the rest of its state.
+fn row_ids(keys: &[Key], rows: &[(Key, Tally)]) -> Vec<u32> {
+    let ids: FastMap<Key, u32> = (0..).zip(rows).map(|(id, (key, _))| (*key, id)).collect();
+    let row = |key: &Key| {
+        let rest = Key { state: key.state, what: What::Rest };
+        ids.get(key).or_else(|| ids.get(&rest)).copied().unwrap_or(u32::MAX)
+    };
+    keys.iter().map(row).collect()
 }
 
 /// Rows of a report; the totals by state stand in the budget.
@@ -250,7 +273,9 @@ impl Namer<'_> {
             waiters: tally.waiters.len() as u64,
             idle_ns: None,
             sites: self.sites(&sites, tally.time),
+            idle_cpu_ns: None,
             holders: Vec::new(),
+            not_blamed: NotBlamed::default(),
             hold_ns: None,
         }
     }

@@ -232,8 +232,14 @@ impl Bounded<'_> {
                 let life = self.history.life(thread);
                 let last = life.filter(|life| life.end < now).map_or(from, |life| life.end);
                 let start = last.max(from);
-                let blank =
-                    Step { thread, state: State::Unknown, object: None, start, end: now, under: None };
+                let blank = Step {
+                    thread,
+                    state: State::Unknown,
+                    object: None,
+                    start,
+                    end: now,
+                    under: None,
+                };
                 (self.visit)(instead.map_or(blank, |wait| Step { start, end: now, ..wait }));
                 now = start;
                 continue;

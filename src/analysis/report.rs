@@ -4,6 +4,10 @@
 //! that a tier or this version cannot fill is there and empty, with the reason in
 //! `health.warnings`; `None` (`null`) means "not measured at this tier".
 
+mod path;
+
+pub use path::*;
+
 use crate::model::State;
 use crate::model::States;
 use crate::model::Text;
@@ -51,8 +55,10 @@ pub struct Report {
     pub utilisation: Utilisation,
     /// Functions by CPU time of their samples, largest first.
     pub functions: Vec<FunctionRow>,
-    /// See `docs/FORMAT.md`.
+    /// The longest steps of the critical path, in order of time.
     pub critical_path: Vec<PathStep>,
+    /// The whole of it, summed up.
+    pub path: PathSummary,
     /// See `docs/FORMAT.md`.
     pub whatif: Vec<WhatIf>,
     /// See `docs/FORMAT.md`.
@@ -353,8 +359,14 @@ pub struct Object {
     pub idle_ns: Option<u64>,
     /// Where, most time first.
     pub sites: Vec<Site>,
-    /// By whom it was held meanwhile.
+    /// Part of `wait_ns` during which this program left an allowed CPU unused: waiting while
+    /// all CPUs work costs nothing. Estimated in steps of the run's 65,536th part.
+    pub idle_cpu_ns: Option<u64>,
+    /// Who ended the waits and what they did meanwhile, most blamed first. For what threads hand to
+    /// each other, these and `not_blamed` sum to `wait_ns`.
     pub holders: Vec<Holder>,
+    /// Waiting that no thread of the recording is to blame for.
+    pub not_blamed: NotBlamed,
     /// First to last known ownership; `None` without a probe.
     pub hold_ns: Option<u64>,
 }
@@ -368,19 +380,6 @@ pub struct Site {
     pub waits: u64,
     /// Its part of the object's time, ns, by time-proportional sampling.
     pub wait_ns: u64,
-}
-
-/// A holder of a lock.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Holder {
-    /// Thread id here.
-    pub thread: u32,
-    /// Its name.
-    pub name: Shown,
-    /// Wait it is to blame for, ns.
-    pub blamed_ns: u64,
-    /// What it was doing.
-    pub stack: Vec<FrameRow>,
 }
 
 /// One function of a stack.
@@ -423,23 +422,6 @@ pub struct FunctionRow {
     pub self_ns: u64,
     /// CPU time of samples with it anywhere.
     pub total_ns: u64,
-}
-
-/// A step of the critical path.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct PathStep {
-    /// Thread id here.
-    pub thread: u32,
-    /// State.
-    pub state: &'static str,
-    /// Object id.
-    pub object: Option<u32>,
-    /// Start, ns from the start of the run.
-    pub start_ns: u64,
-    /// Length.
-    pub ns: u64,
-    /// Where.
-    pub stack: Vec<FrameRow>,
 }
 
 /// A change that was tried in replay.

@@ -130,8 +130,8 @@ fn warnings(trace: &dyn Trace, fold: &Fold, health: &Health) -> Vec<String> {
         warnings.push(format!("`other` is time waited in: {}", list.join(", ")));
     }
     warnings.push(
-        "this version does not fill critical_path, whatif, findings, holders, idle_ns and the \
-         concurrency model: those sections are empty"
+        "this version does not fill whatif, findings, idle_ns and the concurrency model: those \
+         sections are empty"
             .to_owned(),
     );
     warnings

@@ -111,7 +111,10 @@ impl Maker {
                 }
             }
             3..6 => {
-                let (waker, sleeper) = (self.pick(running), self.pick(blocked));
+                // A waker that does not run then: what a damaged or impossible record says.
+                let odd = self.losses && self.below(4) == 0;
+                let waker = self.pick(|now| if odd { *now != Now::Dead } else { running(now) });
+                let sleeper = self.pick(blocked);
                 if let Some(sleeper) = sleeper {
                     self.wake(waker, sleeper);
                 }

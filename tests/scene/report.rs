@@ -269,6 +269,7 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
         },
         functions: functions(&waits, &trace.symbols),
         critical_path: Vec::new(),
+        path: PathSummary::default(),
         whatif: Vec::new(),
         findings: Vec::new(),
         verdict: Verdict {

@@ -1,0 +1,110 @@
+//! Objects that look like several and are one.
+//!
+//! * A glibc condition variable has two futex words, for its two groups of waiters, four bytes
+//!   apart, and its waiters alternate between them (`pthread_cond_t.__data.__g_signals[2]`).
+//! * A parking lot (`parking_lot`, and what is built on it) lets each thread sleep on a word of
+//!   its own and keeps the queues elsewhere: the words tell threads apart, not locks. What is
+//!   waited for is known by where it is waited for: the function outside the library.
+
+use super::Key;
+use super::Tally;
+use super::What;
+use crate::analysis::names;
+use crate::model::FastMap;
+use crate::model::ProcessId;
+use crate::model::StackId;
+use crate::model::State;
+use crate::model::Symbols;
+use std::collections::BTreeMap;
+
+/// Sums up each object in the one that stands for it. Gives that one's number for each.
+pub fn unify(tallies: &mut [(Key, Tally)], symbols: &Symbols) -> Vec<u32> {
+    let mut same: Vec<u32> = (0..tallies.len() as u32).collect();
+    let mut stacks = Stacks { symbols, known: FastMap::default() };
+    let words: FastMap<Key, u32> = (0..).zip(&*tallies).map(|(i, (key, _))| (*key, i)).collect();
+    let mut parked: BTreeMap<(State, ProcessId, String), u32> = BTreeMap::new();
+    for index in 0..tallies.len() {
+        let (key, tally) = &tallies[index];
+        let What::Word(process, address) = key.what else { continue };
+        let Some(site) = heaviest(tally) else { continue };
+        match stacks.tells(site) {
+            Tells::Parked(caller) => {
+                let slot = (key.state, process, caller);
+                same[index] = *parked.entry(slot).or_insert(index as u32);
+            }
+            Tells::GlibcCondition if address % 8 == 4 => {
+                let first = Key { what: What::Word(process, address - 4), ..*key };
+                if let Some(&first) = words.get(&first) {
+                    same[index] = first;
+                }
+            }
+            Tells::GlibcCondition | Tells::Nothing => {}
+        }
+    }
+    for (index, &one) in same.iter().enumerate() {
+        if one as usize != index {
+            let tally = std::mem::take(&mut tallies[index].1);
+            tallies[one as usize].1.absorb(tally);
+        }
+    }
+    same
+}
+
+fn heaviest(tally: &Tally) -> Option<StackId> {
+    let site = tally.sites.iter().max_by_key(|&(&stack, &(_, time))| (time, stack));
+    site.map(|(&stack, _)| stack)
+}
+
+impl Tally {
+    fn absorb(&mut self, other: Self) {
+        self.waits += other.waits;
+        self.time += other.time;
+        self.longest = self.longest.max(other.longest);
+        self.waiters.extend(other.waiters);
+        for (stack, (count, time)) in other.sites {
+            let site = self.sites.entry(stack).or_default();
+            site.0 += count;
+            site.1 += time;
+        }
+    }
+}
+
+/// What a stack tells about its futex word.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Tells {
+    Nothing,
+    GlibcCondition,
+    /// It is a thread's own word; the function that called the parking lot.
+    Parked(String),
+}
+
+struct Stacks<'a> {
+    symbols: &'a Symbols,
+    known: FastMap<StackId, Tells>,
+}
+
+impl Stacks<'_> {
+    fn tells(&mut self, stack: StackId) -> Tells {
+        if let Some(known) = self.known.get(&stack) {
+            return known.clone();
+        }
+        let frames = names::frames(self.symbols, stack);
+        let has = |parts: &[&str]| {
+            frames.iter().any(|frame| parts.iter().any(|part| frame.name.contains(part)))
+        };
+        let parks = frames.iter().any(|frame| {
+            frame.name.contains("parking_lot")
+                || frame.file.as_deref().is_some_and(|file| file.contains("/parking_lot"))
+        });
+        let told = if parks {
+            let caller = names::call_site(self.symbols, stack).unwrap_or_default();
+            Tells::Parked(caller)
+        } else if has(&["pthread_cond_"]) {
+            Tells::GlibcCondition
+        } else {
+            Tells::Nothing
+        };
+        self.known.insert(stack, told.clone());
+        told
+    }
+}
