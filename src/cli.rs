@@ -1,5 +1,6 @@
 //! The command line: clap definitions and nothing else.
 
+use crate::model::Nanos;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
@@ -105,6 +106,18 @@ pub struct ReportArgs {
     /// Form of the report
     #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
     pub format: ReportFormat,
+    /// Why did this thread take so long: show the path of what it waited for, by its name or id
+    #[arg(long, value_name = "NAME")]
+    pub thread: Option<String>,
+    /// Process of that thread, where several have one of that name
+    #[arg(long, value_name = "PID", requires = "thread")]
+    pub process: Option<u32>,
+    /// Show the path from this time on, counted from the start: 1.5s, 300ms
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<Nanos>,
+    /// Show it up to this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<Nanos>,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -7,8 +7,9 @@ mod record;
 mod source;
 mod terminal;
 
+use crate::analysis::Question;
 use crate::analysis::StackKind;
-use crate::analysis::analyse;
+use crate::analysis::analyse_focused;
 use crate::cli::Cli;
 use crate::cli::Command;
 use crate::cli::Export;
@@ -71,7 +72,13 @@ fn run(args: &Run) -> Result<u8> {
 fn report(args: &ReportArgs) -> Result<u8> {
     not_the_trace(&args.trace, args.output.as_deref())?;
     let (trace, bytes) = open(&args.trace)?;
-    let report = analyse(&trace, Some(bytes));
+    let question = Question {
+        thread: args.thread.clone(),
+        process: args.process,
+        from: args.from,
+        to: args.to,
+    };
+    let report = analyse_focused(&trace, Some(bytes), &question)?;
     to_output(args.output.as_deref(), &mut |out| match args.format {
         ReportFormat::Text => {
             let layout = terminal::layout(args.output.is_none() && terminal::stdout_is_terminal());

@@ -16,6 +16,7 @@ use crate::analysis::report::Holder;
 use crate::analysis::report::NotBlamed;
 use crate::analysis::report::Object;
 use crate::analysis::report::OnPath;
+use crate::analysis::report::PathPart;
 use crate::analysis::report::PathStep;
 use crate::analysis::report::PathSummary;
 use crate::analysis::report::Shown;
@@ -191,21 +192,27 @@ impl Explainer<'_> {
 
     fn path_summary(&self, path: &Path, last: ThreadId) -> PathSummary {
         let mut states = States::default();
+        let mut parts: BTreeMap<PathPart, u64> = BTreeMap::new();
         let mut threads: BTreeMap<u32, u64> = BTreeMap::new();
         let mut objects: BTreeMap<u32, u64> = BTreeMap::new();
-        for (&(thread, state, object), &time) in &path.sums {
-            states[state] += time;
-            *threads.entry(thread.0).or_default() += time.0;
-            if let Some(id) = object.and_then(|object| self.id(object)) {
-                *objects.entry(id).or_default() += time.0;
-            }
-        }
         let mut held: BTreeMap<u32, u64> = BTreeMap::new();
-        for (&object, &time) in &path.under {
-            if let Some(id) = self.id(object) {
-                *held.entry(id).or_default() += time.0;
+        for (&(thread, part), &Nanos(ns)) in &path.sums {
+            states[part.state] += Nanos(ns);
+            *threads.entry(thread.0).or_default() += ns;
+            let object = part.object.and_then(|object| self.id(object));
+            let under = part.under.and_then(|object| self.id(object));
+            if let Some(id) = object {
+                *objects.entry(id).or_default() += ns;
             }
+            if let Some(id) = under {
+                *held.entry(id).or_default() += ns;
+            }
+            let part = PathPart { state: part.state.name(), object, under, ns: 0 };
+            *parts.entry(part).or_default() += ns;
         }
+        let mut parts: Vec<PathPart> =
+            parts.into_iter().map(|(part, ns)| PathPart { ns, ..part }).collect();
+        parts.sort_by_key(|part| (Reverse(part.ns), *part));
         let functions = functions_of(&path.samples, self.symbols)
             .into_iter()
             .take(MOST_FUNCTIONS)
@@ -216,6 +223,7 @@ impl Explainer<'_> {
             ns: path.length().0,
             states: StateTimes(states),
             folded: StateTimes(path.folded),
+            parts,
             threads: most_first(threads),
             objects: most_first(objects),
             held: most_first(held),

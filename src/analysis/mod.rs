@@ -4,6 +4,7 @@
 
 mod blame;
 mod explain;
+mod focus;
 mod fold;
 mod functions;
 pub mod history;
@@ -19,13 +20,14 @@ mod stacks;
 mod utilisation;
 mod verdict;
 
+pub use focus::NoSuchPart;
+pub use focus::Question;
 pub use report::*;
 pub use stacks::*;
 
 use crate::model::Nanos;
 use crate::model::State;
 use crate::model::States;
-use crate::model::Tid;
 use crate::model::Timelines;
 use crate::model::Trace;
 use crate::model::learn_words;
@@ -42,6 +44,18 @@ use utilisation::Sweep;
 /// Reads the trace three times (futex words; everything; runs in order) and keeps memory
 /// for threads, objects and distinct stacks, not for events.
 pub fn analyse(trace: &dyn Trace, trace_bytes: Option<u64>) -> Report {
+    match analyse_focused(trace, trace_bytes, &Question::default()) {
+        Ok(report) => report,
+        Err(error) => unreachable!("the whole run is always there: {error}"),
+    }
+}
+
+/// Analyses a trace; the critical path is that of one thread, or of a part of the run.
+pub fn analyse_focused(
+    trace: &dyn Trace,
+    trace_bytes: Option<u64>,
+    question: &Question,
+) -> Result<Report, NoSuchPart> {
     let words = learn_words(trace);
     let mut fold = Fold::default();
     let timelines = walk_knowing(trace, words.clone(), &mut fold);
@@ -79,6 +93,7 @@ pub fn analyse(trace: &dyn Trace, trace_bytes: Option<u64>) -> Report {
         objects: Vec::new(),
         utilisation: sweep.finish(),
         functions: std::mem::take(&mut fold.functions).rows(trace.symbols()),
+        focus: None,
         critical_path: Vec::new(),
         path: PathSummary::default(),
         whatif: Vec::new(),
@@ -90,26 +105,32 @@ pub fn analyse(trace: &dyn Trace, trace_bytes: Option<u64>) -> Report {
             confidence: Confidence { level: "low", value: 0.0 },
         },
     };
-    explain(&mut report, trace, &timelines, fold);
+    explain(&mut report, trace, &timelines, fold, question)?;
     report.verdict = verdict::verdict(&report);
     debug_assert_eq!(Nanos(report.budget.thread_ns), budget.total());
-    debug_assert!(State::ALL.len() == 16);
-    report
+    Ok(report)
 }
 
 /// What the lives of the threads tell: objects with their holders, and the critical path.
-fn explain(report: &mut Report, trace: &dyn Trace, timelines: &Timelines, fold: Fold) {
+fn explain(
+    report: &mut Report,
+    trace: &dyn Trace,
+    timelines: &Timelines,
+    fold: Fold,
+    question: &Question,
+) -> Result<(), NoSuchPart> {
     let Fold { mut objects, mut history, .. } = fold;
     history.window = timelines.window();
     history.unify(objects.unify(trace.symbols()));
     let (rows, ids) = objects.rows(timelines, trace.symbols());
     report.objects = rows;
+    report.focus = focus::find(question, timelines)?;
     if !history.is_whole() {
         report.health.warnings.push(format!(
             "the recording has more than {MOST_STAYS} intervals: critical path, holders and \
              what-if were left out"
         ));
-        return;
+        return Ok(());
     }
     let explainer = Explainer { timelines, symbols: trace.symbols(), history: &history, ids: &ids };
     let blame = blame::blame(&history);
@@ -122,15 +143,8 @@ fn explain(report: &mut Report, trace: &dyn Trace, timelines: &Timelines, fold: 
     }
     let idle = IdleCpus::new(&history, trace.info().cpus_allowed);
     explainer.blame(&blame, &idle, &mut report.objects);
-    let root = timelines.root().and_then(|root| {
-        let process = &timelines.processes()[root.0 as usize];
-        let mut threads = timelines.threads().iter();
-        threads.find(|t| t.process == root && t.tid == Tid::from(process.pid)).map(|t| t.id)
-    });
-    if let Some(last) = path::last_thread(&history, root) {
-        let (from, to) = history.window;
-        let path = path::critical_path(&history, last, from, to);
+    if let Some((path, last)) = focus::path(report.focus.as_ref(), timelines, &history) {
         (report.critical_path, report.path) = explainer.path(&path, last);
-        debug_assert_eq!(report.path.ns, report.wall_ns);
     }
+    Ok(())
 }

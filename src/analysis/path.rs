@@ -45,6 +45,17 @@ pub struct Step {
     pub under: Option<ObjectIndex>,
 }
 
+/// What a stretch of the path was.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Part {
+    /// The state.
+    pub state: State,
+    /// What was waited for.
+    pub object: Option<ObjectIndex>,
+    /// The lock that was held (see [`Step::under`]).
+    pub under: Option<ObjectIndex>,
+}
+
 /// Steps kept one by one; shorter ones are only summed up.
 pub const MOST_STEPS: usize = 10_000;
 /// Chains of waits deeper than this are not followed: the wait itself stands for them.
@@ -57,10 +68,8 @@ pub struct Path {
     pub steps: Vec<Step>,
     /// Time of the steps that are not listed, by state.
     pub folded: States,
-    /// All of it by thread, state and object.
-    pub sums: BTreeMap<(ThreadId, State, Option<ObjectIndex>), Nanos>,
-    /// Time on the path of threads that held a lock somebody waited for, by lock.
-    pub under: BTreeMap<ObjectIndex, Nanos>,
+    /// All of it by thread and by what that thread was in.
+    pub sums: BTreeMap<(ThreadId, Part), Nanos>,
     /// CPU samples of running threads on the path, by stack.
     pub samples: BTreeMap<StackId, Nanos>,
 }
@@ -69,16 +78,6 @@ impl Path {
     /// Its length: that of the run.
     pub fn length(&self) -> Nanos {
         self.sums.values().copied().sum()
-    }
-
-    /// Time on the path in one state.
-    pub fn time_in(&self, state: State) -> Nanos {
-        self.sums.iter().filter(|((_, at, _), _)| *at == state).map(|(_, &time)| time).sum()
-    }
-
-    /// Time on the path in one thread.
-    pub fn time_of(&self, thread: ThreadId) -> Nanos {
-        self.sums.iter().filter(|((of, ..), _)| *of == thread).map(|(_, &time)| time).sum()
     }
 }
 
@@ -295,10 +294,8 @@ impl<'h> Sink<'h> {
     fn keep(&mut self, step: Option<Step>) {
         let Some(step) = step else { return };
         let time = step.end - step.start;
-        *self.path.sums.entry((step.thread, step.state, step.object)).or_default() += time;
-        if let Some(lock) = step.under {
-            *self.path.under.entry(lock).or_default() += time;
-        }
+        let part = Part { state: step.state, object: step.object, under: step.under };
+        *self.path.sums.entry((step.thread, part)).or_default() += time;
         if step.state == State::Running
             && let Some(life) = self.history.life(step.thread)
         {

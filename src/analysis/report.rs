@@ -55,6 +55,8 @@ pub struct Report {
     pub utilisation: Utilisation,
     /// Functions by CPU time of their samples, largest first.
     pub functions: Vec<FunctionRow>,
+    /// What the path below is of, if not of the whole run.
+    pub focus: Option<Focus>,
     /// The longest steps of the critical path, in order of time.
     pub critical_path: Vec<PathStep>,
     /// The whole of it, summed up.

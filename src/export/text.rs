@@ -1,5 +1,8 @@
 //! The text report: the answer first, then the numbers it stands on.
 
+mod holders;
+mod path;
+
 use crate::analysis::ExitStatus;
 use crate::analysis::FrameRow;
 use crate::analysis::Object;
@@ -34,6 +37,7 @@ pub fn write(report: &Report, layout: Layout, out: &mut dyn Write) -> io::Result
     let mut text = Text { out, layout };
     text.head(report)?;
     text.budget(report)?;
+    text.path(report)?;
     text.threads(report)?;
     text.objects(report)?;
     text.functions(report)?;
@@ -174,6 +178,7 @@ impl Text<'_> {
             for site in object.sites.iter().take(2) {
                 writeln!(self.out, "{:>12}at {}", "", self.chain(&site.stack))?;
             }
+            self.holders(object)?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Sub};
+use std::str::FromStr;
 
 /// An instant on `CLOCK_MONOTONIC`, or a span of time, in nanoseconds.
 ///
@@ -40,6 +41,43 @@ impl Nanos {
     /// True for the empty span.
     pub const fn is_zero(self) -> bool {
         self.0 == 0
+    }
+}
+
+/// No span of time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoTime;
+
+impl fmt::Display for NoTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a time: give a number with ns, us, ms, s or m, like 1.5s or 300ms")
+    }
+}
+
+impl std::error::Error for NoTime {}
+
+impl FromStr for Nanos {
+    type Err = NoTime;
+    /// `1.5s`, `300ms`, `20us`, `7ns`, `2m`; a bare number is in seconds.
+    fn from_str(text: &str) -> Result<Self, NoTime> {
+        let text = text.trim();
+        let at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+        let scale = match text[at..].trim() {
+            "ns" => 1.0,
+            "us" => 1e3,
+            "ms" => 1e6,
+            "s" | "" => 1e9,
+            "m" | "min" => 60e9,
+            _ => return Err(NoTime),
+        };
+        let number: f64 = text[..at].trim().parse().map_err(|_| NoTime)?;
+        let ns = number * scale;
+        // Beyond 2^53 ns, a hundred days, whole nanoseconds are not exact any more.
+        if ns.is_finite() && (0.0..9e15).contains(&ns) {
+            Ok(Self(ns.round() as u64))
+        } else {
+            Err(NoTime)
+        }
     }
 }
 
@@ -99,6 +137,23 @@ mod tests {
             (123_000_000_000, "123 s"),
         ] {
             assert_eq!(Nanos(ns).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn reads_what_people_type() {
+        for (text, ns) in [
+            ("1.5s", 1_500_000_000),
+            ("300 ms", 300_000_000),
+            ("20us", 20_000),
+            ("7ns", 7),
+            ("2m", 120_000_000_000),
+            ("0.25", 250_000_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Nanos(ns)), "{text}");
+        }
+        for text in ["", "s", "-1s", "1h", "1e99", "nans", "1..2s"] {
+            assert!(text.parse::<Nanos>().is_err(), "{text}");
         }
     }
 

@@ -268,6 +268,7 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
             histogram: Vec::new(),
         },
         functions: functions(&waits, &trace.symbols),
+        focus: None,
         critical_path: Vec::new(),
         path: PathSummary::default(),
         whatif: Vec::new(),

@@ -90,6 +90,8 @@ pub struct PathSummary {
     pub states: StateTimes,
     /// The part that `critical_path` does not list, by state.
     pub folded: StateTimes,
+    /// By what was waited for and which lock was held, most first; sums to `ns`.
+    pub parts: Vec<PathPart>,
     /// By thread, most first; sums to `ns`.
     pub threads: Vec<OnPath>,
     /// Waits on the path by object id, most first.
@@ -98,6 +100,30 @@ pub struct PathSummary {
     pub held: Vec<OnPath>,
     /// CPU samples on the path by function, ns: where it ran.
     pub functions: Vec<FunctionOnPath>,
+}
+
+/// What a share of the path was.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+pub struct PathPart {
+    /// The state.
+    pub state: &'static str,
+    /// What was waited for, by object id.
+    pub object: Option<u32>,
+    /// The lock that was held and waited for, by object id.
+    pub under: Option<u32>,
+    /// Time, ns.
+    pub ns: u64,
+}
+
+/// Which part of a recording the path is of.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Focus {
+    /// Thread id here, for the bounded path of one thread; `None` for the whole program.
+    pub thread: Option<u32>,
+    /// From here, ns from the start of the run,
+    pub start_ns: u64,
+    /// to here.
+    pub end_ns: u64,
 }
 
 /// A share of the path.
