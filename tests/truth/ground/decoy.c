@@ -7,7 +7,7 @@
 struct one {
 	pthread_t thread;
 	long index, rounds;
-	atomic_ullong lock, since, sleep;
+	atomic_ullong lock, since, held, outside;
 };
 
 static pthread_mutex_t lock_a = PTHREAD_MUTEX_INITIALIZER, lock_b = PTHREAD_MUTEX_INITIALIZER;
@@ -27,7 +27,7 @@ static void take(struct one *me, pthread_mutex_t *lock)
 NOINLINE static void write_log(struct one *me)
 {
 	take(me, &lock_a);
-	me->sleep += service(hold_a);
+	me->held += service(hold_a);
 	pthread_mutex_unlock(&lock_a);
 	me->rounds++;
 }
@@ -35,7 +35,7 @@ NOINLINE static void write_log(struct one *me)
 NOINLINE static void settle(struct one *me)
 {
 	take(me, &lock_b);
-	me->sleep += service(hold_b);
+	me->held += service(hold_b);
 	pthread_mutex_unlock(&lock_b);
 	me->rounds++;
 }
@@ -55,7 +55,7 @@ static void *work(void *argument)
 	name_thread("worker", me->index);
 	while (me->rounds < share) {
 		settle(me);
-		me->sleep += service(outside_b);
+		me->outside += service(outside_b);
 	}
 	return NULL;
 }
@@ -93,6 +93,10 @@ int main(int argc, char **argv)
 	say("join", now() - from);
 	say("logger.lock", waited(loggers, logger_count));
 	say("worker.lock", waited(workers, worker_count));
+	uint64_t held = 0;
+	for (long i = 0; i < worker_count; i++)
+		held += workers[i].held;
+	say("held", held);
 	done((uint64_t)(share * worker_count));
 	_exit(0);
 }

@@ -72,6 +72,7 @@ int main(int argc, char **argv)
 	say("lock", lock);
 	say("held", held);
 	say("sleep", held + out);
+	say("loops", lock + held + out);
 	say("fewest", (uint64_t)fewest);
 	say("most", (uint64_t)most);
 	done((uint64_t)rounds);

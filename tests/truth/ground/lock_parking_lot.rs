@@ -59,6 +59,7 @@ fn main() {
     say("lock", sum(|t| t.lock));
     say("held", sum(|t| t.held));
     say("sleep", sum(|t| t.held + t.outside));
+    say("loops", sum(|t| t.lock + t.held + t.outside));
     say("wall", now() - began);
     say("rounds", share * threads);
 }

@@ -51,5 +51,6 @@ int main(int argc, char **argv)
 	say("lock", shared->lock);
 	say("held", shared->held);
 	say("sleep", shared->held + shared->outside);
+	say("loops", shared->lock + shared->held + shared->outside);
 	done((uint64_t)rounds);
 }

@@ -87,5 +87,6 @@ int main(int argc, char **argv)
 		lock += w.lock, held += w.held, out += w.outside;
 	printf("lock=%llu\nheld=%llu\nsleep=%llu\n", (unsigned long long)lock,
 	       (unsigned long long)held, (unsigned long long)(held + out));
+	printf("loops=%llu\n", (unsigned long long)(lock + held + out));
 	printf("wall=%llu\nrounds=%ld\n", (unsigned long long)(now() - began), rounds);
 }
