@@ -1,0 +1,214 @@
+//! Writes what was measured as Markdown.
+
+use crate::checks;
+use crate::measure::Series;
+use crate::stats::kendall;
+use crate::stats::median;
+use crate::stats::worst;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+
+/// A gain of less is none.
+const HELPS: f64 = 1.03;
+
+/// Speedups that differ by less are equal.
+const TIE: f64 = 0.02;
+
+/// The document.
+pub fn write(all: &[Series], runs: usize) -> String {
+    let mut text = String::new();
+    head(&mut text, all, runs);
+    states(&mut text, all);
+    objects(&mut text, all);
+    verdicts(&mut text, all);
+    gains(&mut text, all);
+    text
+}
+
+macro_rules! line {
+    ($text:expr $(, $($rest:tt)*)?) => {
+        let _ = writeln!($text $(, $($rest)*)?);
+    };
+}
+
+fn head(text: &mut String, all: &[Series], runs: usize) {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let foreign: Vec<f64> = all.iter().flat_map(|series| series.foreign.iter().copied()).collect();
+    line!(text, "# How right timesink is\n");
+    line!(
+        text,
+        "Programs whose answer is known, recorded with the kernel tier. Each measures what it \
+         waits for by itself; what a change gains is measured on the really modified program.\n"
+    );
+    line!(
+        text,
+        "Written by `cargo bench --bench accuracy -- --runs {runs}`: medians over {runs} rounds, in \
+         each of which the program, the recorded program and every modified program ran once. \
+         Linux {}, {cpus} CPUs, of which others used {:.0} % in the median round and {:.0} % in \
+         the worst. The programs are in `tests/truth/ground`, the table of what is expected in \
+         `tests/ground_truth/rows.rs`, and `cargo test --test ground_truth` asserts it.\n",
+        kernel.trim(),
+        median(&foreign) * 100.0,
+        worst(&foreign) * 100.0
+    );
+}
+
+fn states(text: &mut String, all: &[Series]) {
+    line!(text, "## Time in states\n");
+    line!(
+        text,
+        "Error: found less measured, in percentage points of the time of these threads; the \
+         median round and the worst. A program measures a wait until it has a CPU again, and \
+         the report counts the way there as `runnable`: under load the error is negative.\n"
+    );
+    line!(
+        text,
+        "| # | workload | threads | state | measured ms | found ms | error pp | worst pp |"
+    );
+    line!(text, "|---|---|---|---|---:|---:|---:|---:|");
+    for series in all {
+        for (state, times) in series.workload.states.iter().zip(&series.states) {
+            line!(
+                text,
+                "| {} | {} | {} | `{}` | {:.1} | {:.1} | {:+.2} | {:+.2} |",
+                series.workload.id,
+                series.workload.title,
+                if state.threads.is_empty() { "all" } else { state.threads },
+                state.state,
+                median(&times.measured) / 1e6,
+                median(&times.found) / 1e6,
+                median(&times.points),
+                worst(&times.points)
+            );
+        }
+    }
+    let points: Vec<f64> =
+        all.iter().flat_map(|s| s.states.iter().map(|times| median(&times.points))).collect();
+    let over = points.iter().filter(|point| point.abs() > 3.0).count();
+    line!(
+        text,
+        "\n{} states; largest median error {:+.2} points; {over} beyond 3 points.\n",
+        points.len(),
+        worst(&points)
+    );
+}
+
+fn objects(text: &mut String, all: &[Series]) {
+    line!(text, "## What was waited for\n");
+    line!(
+        text,
+        "The longest wait for one object of this kind at this function, as a part of what the \
+         program measured there: 1.00 if it is one object with all of the wait.\n"
+    );
+    line!(text, "| # | kind | at | part |\n|---|---|---|---:|");
+    for series in all {
+        for (object, shares) in series.workload.objects.iter().zip(&series.objects) {
+            let part = median(shares);
+            let part = if part.is_nan() { "missing".to_owned() } else { format!("{part:.2}") };
+            let (id, kind, function) = (series.workload.id, object.kind, object.function);
+            line!(text, "| {id} | {kind} | `{function}` | {part} |");
+        }
+    }
+    line!(text);
+}
+
+fn verdicts(text: &mut String, all: &[Series]) {
+    let metrics: BTreeSet<&String> = all.iter().flat_map(|series| series.metrics.keys()).collect();
+    line!(text, "## Verdicts\n");
+    if metrics.is_empty() {
+        line!(text, "Rounds with the right kind of verdict, and with what decides named in it.\n");
+    } else {
+        line!(
+            text,
+            "Rounds with the right kind of verdict, and with what decides named in it; then what \
+             simple metrics would answer on the same trace.\n"
+        );
+    }
+    let further: String = metrics.iter().map(|name| format!(" {name} |")).collect();
+    line!(text, "| # | workload | expected | named | found | kind | named right |{further}");
+    line!(text, "|---|---|---|---|---|---:|---:|{}", "---|".repeat(metrics.len()));
+    for series in all {
+        let rounds = series.bare.len();
+        let found: Vec<&str> = series.verdicts.keys().map(String::as_str).collect();
+        let culprit = series.workload.verdict.culprit;
+        let (named, right) = if culprit.is_empty() {
+            ("any".to_owned(), "-".to_owned())
+        } else {
+            (format!("`{culprit}`"), format!("{}/{rounds}", series.right_culprit))
+        };
+        let further: String = metrics
+            .iter()
+            .map(|name| format!(" {} |", series.metrics.get(*name).map_or("-", String::as_str)))
+            .collect();
+        line!(
+            text,
+            "| {} | {} | {} | {named} | {} | {}/{rounds} | {right} |{further}",
+            series.workload.id,
+            series.workload.title,
+            series.workload.verdict.kinds.join(" or "),
+            found.join(", "),
+            series.right_kind
+        );
+    }
+    line!(text);
+}
+
+fn gains(text: &mut String, all: &[Series]) {
+    line!(text, "## Gains: promised and real\n");
+    line!(
+        text,
+        "Speedups: time before by time after. Real: the really modified program, in turn with \
+         the program itself. Error: promised against real.\n"
+    );
+    line!(
+        text,
+        "| # | change | in theory | real | promised | error |\n|---|---|---:|---:|---:|---:|"
+    );
+    let mut pairs = Vec::new();
+    let mut errors = Vec::new();
+    for series in all {
+        for (index, change) in series.changes() {
+            let (real, promised) = (series.real(index), series.promised(index));
+            let error = real.zip(promised).map(|(real, promised)| {
+                let error = (promised / real - 1.0) * 100.0;
+                pairs.push((promised, real));
+                errors.push((series.workload, change, error));
+                format!("{error:+.1} %")
+            });
+            let times = |speedup: Option<f64>| {
+                speedup.map_or("-".to_owned(), |speedup| format!("{speedup:.2}x"))
+            };
+            line!(
+                text,
+                "| {} | `{}` | {:.2}x | {} | {} | {} |",
+                series.workload.id,
+                change.change,
+                change.theory,
+                times(real),
+                times(promised),
+                error.unwrap_or("-".to_owned())
+            );
+        }
+    }
+    if pairs.is_empty() {
+        line!(text, "\nThis version promises nothing: there is no replay to compare.");
+        return;
+    }
+    let beyond = errors.iter().filter(|(w, _, error)| error.abs() > checks::allowed(w)).count();
+    let tau = kendall(&pairs, TIE).map_or("-".to_owned(), |tau| format!("{tau:.2}"));
+    line!(
+        text,
+        "\n{} changes with both; {beyond} beyond the tolerance (3 %, 8 % where the program \
+         computes); Kendall's tau {tau} (pairs closer than {TIE} left out).\n",
+        pairs.len()
+    );
+    let count = |promised: bool, real: bool| {
+        pairs.iter().filter(|(p, r)| (*p >= HELPS) == promised && (*r >= HELPS) == real).count()
+    };
+    line!(text, "Does it help, by at least 3 %?\n");
+    line!(text, "| | really helps | really does not |\n|---|---:|---:|");
+    line!(text, "| promised to help | {} | {} |", count(true, true), count(true, false));
+    line!(text, "| promised not to | {} | {} |", count(false, true), count(false, false));
+}

@@ -1,0 +1,154 @@
+//! Runs one workload and its changes in turn.
+
+use crate::checks;
+use crate::programs;
+use crate::programs::Load;
+use crate::programs::Recording;
+use crate::stats::median;
+use crate::table::Change;
+use crate::table::Workload;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A state over all rounds.
+#[derive(Default)]
+pub struct Times {
+    /// Measured by the program, ns.
+    pub measured: Vec<f64>,
+    /// Found in the report, ns.
+    pub found: Vec<f64>,
+    /// Found less measured, in points of these threads' time.
+    pub points: Vec<f64>,
+}
+
+/// A change over all rounds.
+#[derive(Default)]
+pub struct Gains {
+    /// Seconds of the really modified program.
+    pub real: Vec<f64>,
+    /// Speedups that were promised.
+    pub promised: Vec<f64>,
+    /// Why the last round promised nothing.
+    pub refused: Option<String>,
+}
+
+/// A workload over all rounds.
+pub struct Series {
+    /// Which.
+    pub workload: &'static Workload,
+    /// Seconds of the program alone.
+    pub bare: Vec<f64>,
+    /// For each state of the table.
+    pub states: Vec<Times>,
+    /// For each object of the table: its wait as a part of what was measured; NaN if missing.
+    pub objects: Vec<Vec<f64>>,
+    /// For each change of the table.
+    pub gains: Vec<Gains>,
+    /// Verdicts, with how many rounds gave them.
+    pub verdicts: BTreeMap<String, usize>,
+    /// Rounds whose verdict was of the right kind.
+    pub right_kind: usize,
+    /// Rounds whose verdict named what decides.
+    pub right_culprit: usize,
+    /// What simple metrics would answer, in the last round.
+    pub metrics: BTreeMap<String, String>,
+    /// The part of the CPUs that others used.
+    pub foreign: Vec<f64>,
+}
+
+impl Series {
+    /// Runs it.
+    pub fn measure(workload: &'static Workload, rounds: usize) -> Self {
+        let mut series = Self {
+            workload,
+            bare: Vec::new(),
+            states: workload.states.iter().map(|_| Times::default()).collect(),
+            objects: workload.objects.iter().map(|_| Vec::new()).collect(),
+            gains: workload.changes.iter().map(|_| Gains::default()).collect(),
+            verdicts: BTreeMap::new(),
+            right_kind: 0,
+            right_culprit: 0,
+            metrics: BTreeMap::new(),
+            foreign: Vec::new(),
+        };
+        for _ in 0..rounds {
+            let load = Load::now();
+            series.bare.push(programs::bare(workload));
+            let recording = programs::recorded(workload);
+            for (change, gains) in workload.changes.iter().zip(&mut series.gains) {
+                gains.real.extend(programs::modified(workload, change));
+            }
+            series.foreign.push(load.foreign());
+            series.add(&recording);
+        }
+        series
+    }
+
+    fn add(&mut self, recording: &Recording) {
+        let Recording { truth, report, .. } = recording;
+        for (state, times) in self.workload.states.iter().zip(&mut self.states) {
+            let compared = checks::compare(state, report, truth);
+            times.measured.push(compared.measured as f64);
+            times.found.push(compared.found as f64);
+            times.points.push(compared.points());
+        }
+        for (object, shares) in self.workload.objects.iter().zip(&mut self.objects) {
+            let row = checks::find(report, object.kind, object.function);
+            let wait = row.and_then(|row| row["wait_ns"].as_f64()).unwrap_or(f64::NAN);
+            shares.push(wait / truth.number(object.key).max(1) as f64);
+        }
+        for (change, gains) in self.workload.changes.iter().zip(&mut self.gains) {
+            match checks::predicted(change, recording) {
+                Ok(promised) => gains.promised.push(promised),
+                Err(why) => gains.refused = Some(why),
+            }
+        }
+        let kind = report["verdict"]["kind"].as_str().unwrap_or("none").to_owned();
+        *self.verdicts.entry(kind).or_default() += 1;
+        self.right_kind += usize::from(checks::verdict(self.workload, report).is_empty());
+        self.right_culprit += usize::from(checks::culprit(self.workload, report).is_empty());
+        self.metrics = metrics(report);
+    }
+
+    /// The speedup of the really modified program; `None` if there is none.
+    pub fn real(&self, index: usize) -> Option<f64> {
+        let real = &self.gains[index].real;
+        (!real.is_empty()).then(|| median(&self.bare) / median(real))
+    }
+
+    /// The promised speedup, if there is one.
+    pub fn promised(&self, index: usize) -> Option<f64> {
+        let promised = &self.gains[index].promised;
+        (!promised.is_empty()).then(|| median(promised))
+    }
+
+    /// Its changes with what came of them.
+    pub fn changes(&self) -> impl Iterator<Item = (usize, &'static Change)> {
+        self.workload.changes.iter().enumerate()
+    }
+}
+
+/// The verdicts of simple metrics, where the report has them: an object by metric, each value
+/// a text, or an object with a text or an object's id.
+fn metrics(report: &Value) -> BTreeMap<String, String> {
+    let Some(all) = report["metrics"].as_object() else { return BTreeMap::new() };
+    let mut found = BTreeMap::new();
+    for (name, value) in all {
+        let keys = ["verdict", "label", "title", "text", "function", "name", "object"];
+        let inner = keys.iter().find_map(|key| value.get(key)).unwrap_or(value);
+        let text = match inner {
+            Value::String(text) => text.clone(),
+            Value::Number(id) => label(report, id.as_u64()),
+            Value::Null => "nothing".to_owned(),
+            other => other.to_string(),
+        };
+        found.insert(name.clone(), text);
+    }
+    found
+}
+
+fn label(report: &Value, id: Option<u64>) -> String {
+    let rows = report["objects"].as_array().map_or(&[][..], Vec::as_slice);
+    let row = rows.iter().find(|row| row["id"].as_u64() == id);
+    row.and_then(|row| row["label"].as_str()).unwrap_or("?").to_owned()
+}
