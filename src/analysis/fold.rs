@@ -79,11 +79,16 @@ impl Fold {
         // What it waited in before says nothing about why no CPU was free.
         let site = segment.site.filter(|_| segment.state != State::Runnable);
         self.objects.add(key, segment.thread, segment.duration(), site);
+        if let Some(call) = &segment.call {
+            self.objects.ends.waited(segment.process, call);
+        }
         let index = segment.thread.0 as usize;
         if index >= self.threads.len() {
             self.threads.resize(index + 1, Recent::default());
         }
-        if let Some(interval) = segment.interval.filter(|_| segment.state != State::Runnable) {
+        // A wait that was looked at has its stack; another one would count it twice.
+        let waited = segment.state != State::Runnable && site.is_none();
+        if let Some(interval) = segment.interval.filter(|_| waited) {
             let recent = &mut self.threads[index];
             recent.waits[recent.next] = Some((interval.off, key));
             recent.next = (recent.next + 1) % recent.waits.len();
@@ -168,7 +173,10 @@ impl Visitor for Fold {
     fn event(&mut self, timelines: &Timelines, thread: Option<ThreadId>, event: &Event) {
         self.late.event(timelines, thread, event);
         match event {
-            Event::Interval(_) => self.intervals += 1,
+            Event::Interval(interval) => {
+                self.intervals += 1;
+                self.objects.woken(timelines, interval);
+            }
             Event::Exit(exit) => {
                 self.live.remove(&exit.tid);
             }

@@ -1,11 +1,14 @@
 //! What was waited for: every wait folded into its object.
 
+use crate::analysis::ends::Ends;
+use crate::analysis::ends::Joined;
 use crate::analysis::names;
 use crate::analysis::report::Object;
 use crate::analysis::report::Site;
 use crate::model::Call;
 use crate::model::FastMap;
 use crate::model::FdKind;
+use crate::model::Interval;
 use crate::model::Nanos;
 use crate::model::ObjectInfo;
 use crate::model::Pid;
@@ -35,6 +38,8 @@ pub struct Key {
 pub enum What {
     /// A futex word of a process.
     Word(ProcessId, u64),
+    /// The end of a thread of a process, by its tid, and the futex word that tells it.
+    Thread(ProcessId, u32, u64),
     /// An inode behind a descriptor.
     Inode(FdKind, u64),
     /// A descriptor whose inode is not known.
@@ -64,6 +69,9 @@ impl Key {
                 What::Process(process)
             }
             (State::Child, Some(call)) => What::Child(process, child_pid(&call)),
+            (State::Join, Some(call)) if is_end_of_thread(&call) => {
+                What::Thread(process, call.arg2, call.arg0)
+            }
             (State::Lock | State::Gil | State::Condvar | State::Join, Some(call))
                 if call.fd == FdKind::None =>
             {
@@ -78,6 +86,18 @@ impl Key {
         };
         Self { state, what }
     }
+}
+
+/// Whether a call waits for the kernel to clear a thread's id, which is how the C library joins:
+/// not private to the process, as its other words are, while the word is that id.
+fn is_end_of_thread(call: &Call) -> bool {
+    const FUTEX: u16 = 202;
+    const FUTEX_WAIT: u64 = 0;
+    const FUTEX_WAIT_BITSET: u64 = 9;
+    const FUTEX_CLOCK_REALTIME: u64 = 256;
+    call.number == FUTEX
+        && matches!(call.arg1 & !FUTEX_CLOCK_REALTIME, FUTEX_WAIT | FUTEX_WAIT_BITSET)
+        && call.arg2 != 0
 }
 
 fn is_anonymous(fd: FdKind) -> bool {
@@ -120,8 +140,22 @@ pub struct Tally {
     pub waiters: BTreeSet<ThreadId>,
     /// The last one, which spares most look-ups in the set.
     last_waiter: Option<ThreadId>,
-    /// Stacks with the waits and the time they stand for.
+    /// Stacks: how often each was taken, and the time that it stands for.
     pub sites: BTreeMap<StackId, (u64, Nanos)>,
+}
+
+impl Tally {
+    fn merge(&mut self, other: Self) {
+        self.waits += other.waits;
+        self.time += other.time;
+        self.longest = self.longest.max(other.longest);
+        self.waiters.extend(other.waiters);
+        for (stack, (count, time)) in other.sites {
+            let site = self.sites.entry(stack).or_default();
+            site.0 += count;
+            site.1 += time;
+        }
+    }
 }
 
 /// All objects of a trace.
@@ -131,6 +165,8 @@ pub struct Objects {
     tallies: Vec<(Key, Tally)>,
     labels: FastMap<u64, ObjectInfo>,
     descriptors: FastMap<(Pid, u32), ObjectInfo>,
+    /// Who is at which end of what.
+    pub ends: Ends,
 }
 
 impl Objects {
@@ -168,6 +204,11 @@ impl Objects {
         self.descriptors.insert((info.pid, info.descriptor), info.clone());
     }
 
+    /// Takes note of who ended a wait.
+    pub fn woken(&mut self, timelines: &Timelines, interval: &Interval) {
+        self.ends.woken(timelines, interval, &self.descriptors);
+    }
+
     fn tally(&mut self, key: Key) -> &mut Tally {
         let key = if self.tallies.len() >= MOST_OBJECTS && !self.index.contains_key(&key) {
             Key { state: key.state, what: What::Rest }
@@ -184,15 +225,49 @@ impl Objects {
 
     /// The rows of the report, longest total wait first.
     pub fn rows(self, timelines: &Timelines, symbols: &Symbols) -> Vec<Object> {
-        let Self { mut tallies, labels, descriptors, .. } = self;
+        let Self { tallies, labels, descriptors, ends, .. } = self;
+        let ends = ends.join(&labels, timelines);
+        let mut tallies = join_ends(tallies, &labels, &ends);
         tallies.sort_by(|(a, x), (b, y)| y.time.cmp(&x.time).then(a.cmp(b)));
-        let namer = Namer { timelines, symbols, labels: &labels, descriptors: &descriptors };
+        let (labels, descriptors) = (&labels, &descriptors);
+        let namer = Namer { timelines, symbols, labels, descriptors, ends };
         fold_rest(&mut tallies);
-        tallies
-            .into_iter()
-            .enumerate()
-            .map(|(id, (key, tally))| namer.row(id as u32, key, &tally))
-            .collect()
+        let rows = tallies.into_iter().enumerate();
+        let mut rows: Vec<Object> =
+            rows.map(|(id, (key, tally))| namer.row(id as u32, key, &tally)).collect();
+        tell_apart(&mut rows);
+        rows
+    }
+}
+
+/// Both ends of a connection are one object, and so is an inode whose kind was not always seen.
+fn join_ends(
+    tallies: Vec<(Key, Tally)>,
+    labels: &FastMap<u64, ObjectInfo>,
+    ends: &Joined,
+) -> Vec<(Key, Tally)> {
+    let mut joined: BTreeMap<Key, Tally> = BTreeMap::new();
+    for (mut key, tally) in tallies {
+        if let What::Inode(kind, inode) = key.what {
+            let kind = labels.get(&inode).map_or(kind, |info| info.kind);
+            key.what = What::Inode(kind, ends.canonical(inode));
+        }
+        joined.entry(key).or_default().merge(tally);
+    }
+    joined.into_iter().collect()
+}
+
+/// Pipes between the same programs get their number, to be told apart.
+fn tell_apart(rows: &mut [Object]) {
+    let mut by_label: BTreeMap<&str, u32> = BTreeMap::new();
+    for row in rows.iter() {
+        *by_label.entry(&row.label).or_default() += 1;
+    }
+    let shared: Vec<bool> = rows.iter().map(|row| by_label[row.label.as_str()] > 1).collect();
+    for (row, shared) in rows.iter_mut().zip(shared) {
+        if shared && row.pid == 0 && row.address != 0 {
+            row.label = format!("{} (inode {})", row.label, row.address);
+        }
     }
 }
 
@@ -210,11 +285,8 @@ fn fold_rest(tallies: &mut Vec<(Key, Tally)>) {
     let mut rest: BTreeMap<State, Tally> = BTreeMap::new();
     while tallies.len() > MOST_ROWS {
         let Some((key, tally)) = tallies.pop() else { break };
-        let sum = rest.entry(key.state).or_default();
-        sum.waits += tally.waits;
-        sum.time += tally.time;
-        sum.longest = sum.longest.max(tally.longest);
-        sum.waiters.extend(tally.waiters);
+        let tally = Tally { sites: BTreeMap::new(), ..tally };
+        rest.entry(key.state).or_default().merge(tally);
     }
     tallies.extend(rest.into_iter().map(|(state, sum)| (Key { state, what: What::Rest }, sum)));
 }
@@ -224,12 +296,13 @@ struct Namer<'a> {
     symbols: &'a Symbols,
     labels: &'a FastMap<u64, ObjectInfo>,
     descriptors: &'a FastMap<(Pid, u32), ObjectInfo>,
+    ends: Joined<'a>,
 }
 
 impl Namer<'_> {
     fn row(&self, id: u32, key: Key, tally: &Tally) -> Object {
         let mut sites: Vec<(StackId, u64, Nanos)> =
-            tally.sites.iter().map(|(&stack, &(waits, time))| (stack, waits, time)).collect();
+            tally.sites.iter().map(|(&stack, &(count, time))| (stack, count, time)).collect();
         sites.sort_by_key(|&(stack, _, time)| (std::cmp::Reverse(time), stack));
         let top = sites.first().and_then(|&(stack, ..)| names::call_site(self.symbols, stack));
         sites.truncate(if (id as usize) < MOST_WITH_SITES { MOST_STACKS } else { 0 });
@@ -256,17 +329,17 @@ impl Namer<'_> {
     /// Their samples divide the object's exact time.
     fn sites(&self, stacks: &[(StackId, u64, Nanos)], exact: Nanos) -> Vec<Site> {
         let mut sites: Vec<Site> = Vec::new();
-        for &(stack, waits, time) in stacks {
+        for &(stack, count, time) in stacks {
             let frames = names::frames(self.symbols, stack);
             let same = |site: &&mut Site| {
                 site.stack.len() == frames.len()
                     && site.stack.iter().zip(&frames).all(|(a, b)| a.name == b.name)
             };
             if let Some(site) = sites.iter_mut().find(same) {
-                site.waits += waits;
+                site.stacks += count;
                 site.wait_ns += time.0;
             } else {
-                sites.push(Site { stack: frames, waits, wait_ns: time.0 });
+                sites.push(Site { stack: frames, stacks: count, wait_ns: time.0 });
             }
         }
         sites.sort_by_key(|site| std::cmp::Reverse(site.wait_ns));
@@ -287,7 +360,9 @@ impl Namer<'_> {
 
     fn whereabouts(&self, key: Key) -> (u32, u64) {
         match key.what {
-            What::Word(process, address) => (self.pid(process).0, address),
+            What::Word(process, address) | What::Thread(process, _, address) => {
+                (self.pid(process).0, address)
+            }
             What::Inode(_, inode) => (0, inode),
             What::Descriptor(process, ..)
             | What::Child(process, _)
@@ -305,12 +380,15 @@ impl Namer<'_> {
                 format!("join of a thread or barrier {address:#x}{at}")
             }
             What::Word(_, address) => format!("{} {address:#x}{at}", kind(key)),
-            What::Inode(fd, inode) => match self.labels.get(&inode) {
-                Some(info) if !info.label.is_empty() => {
-                    format!("{}{at}", named(fd, &info.label, inode))
-                }
-                _ => format!("{fd} inode {inode}{at}"),
-            },
+            What::Thread(process, tid, _) => format!("{}{at}", self.thread(process, Tid(tid))),
+            What::Inode(fd, inode) => {
+                let name = match self.labels.get(&inode) {
+                    Some(info) if !info.label.is_empty() => named(fd, &info.label, inode),
+                    _ => format!("{fd} inode {inode}"),
+                };
+                let by_ends = self.ends.label(fd, inode, &name, self.labels);
+                by_ends.unwrap_or_else(|| format!("{name}{at}"))
+            }
             What::Descriptor(process, number, fd) => {
                 let known = self.descriptors.get(&(self.pid(process), number as u32));
                 match known {
@@ -335,6 +413,15 @@ impl Namer<'_> {
             What::Cpus => "a free CPU".to_owned(),
             What::Rest => format!("further objects ({})", key.state),
         }
+    }
+
+    fn thread(&self, process: ProcessId, tid: Tid) -> String {
+        let mut threads = self.timelines.threads().iter().rev();
+        let found = threads.find(|thread| thread.tid == tid && thread.process == process);
+        found.map_or_else(
+            || format!("thread {}", tid.0),
+            |thread| format!("thread {} ({})", thread.name, tid.0),
+        )
     }
 
     fn child(&self, tid: Tid) -> String {

@@ -365,7 +365,7 @@ pub struct Site {
     /// Outermost first.
     pub stack: Vec<FrameRow>,
     /// Stacks that were taken there: samples of the waits, not their number.
-    pub waits: u64,
+    pub stacks: u64,
     /// Its part of the object's time, ns, by time-proportional sampling.
     pub wait_ns: u64,
 }

@@ -101,9 +101,9 @@ fn objects(waits: &Waits, symbols: &Symbols) -> Vec<Object> {
             let mut sites: Vec<Site> = found
                 .sites
                 .iter()
-                .map(|(&stack, &(waits, wait_ns))| Site {
+                .map(|(&stack, &(stacks, wait_ns))| Site {
                     stack: frames(symbols, stack),
-                    waits,
+                    stacks,
                     wait_ns,
                 })
                 .collect();
