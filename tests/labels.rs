@@ -71,6 +71,20 @@ fn the_end_that_never_waits_is_known_by_what_it_wrote() {
 }
 
 #[test]
+fn a_writer_that_ended_before_its_reader_ran_again_is_known() {
+    let mut scene = pipeline();
+    scene.run(200, 5 * MS - 10, None);
+    scene.end(200, 200, Some(0));
+    scene.wait(300, 4 * MS, 2 * MS, on(READ, 0, FdKind::Pipe, 77), None);
+    scene.ended_by(200, WRITE, 1);
+    scene.run(300, MS, None);
+    scene.end(300, 300, Some(0));
+    scene.run(100, 20 * MS, None);
+    scene.end(100, 100, Some(0));
+    assert_eq!(only(&report(scene), "pipe").label, "pipe: find -> xz");
+}
+
+#[test]
 fn an_end_that_was_not_seen_is_not_invented() {
     // Woken by the shell, which closed its copy: that makes it no writer.
     const CLOSE: u16 = 3;
@@ -245,4 +259,67 @@ fn stacks_of_a_site_are_counted_as_stacks_and_time_is_the_objects() {
     let json = serde_json::to_value(&report).expect("JSON");
     assert_eq!(json["objects"][0]["sites"][0]["stacks"], 1);
     assert!(json["objects"][0]["sites"][0]["waits"].is_null());
+}
+
+#[test]
+fn a_wait_for_any_child_names_the_children_and_one_for_a_child_that_one() {
+    let wait = |pid: u64| on(scene::WAIT4, pid, FdKind::None, 0);
+    let mut scene = pipeline();
+    scene.process(400, 100, b"/usr/bin/xz", &["xz"]);
+    scene.end(400, 400, Some(0));
+    scene.wait(100, 3 * MS, 0, wait(u64::MAX), None);
+    scene.wait(100, 2 * MS, 0, wait(200), None);
+    scene.wait(200, MS, 0, wait(u64::MAX), None);
+    assert_eq!(
+        labels(&end(scene))[..3],
+        ["any child: find, xz (2 processes)", "child find (200)", "a child process"]
+    );
+}
+
+#[test]
+fn descriptors_that_share_an_inode_are_told_apart_by_number_and_process() {
+    const EPOLL_WAIT: u16 = 232;
+    let mut scene = pipeline();
+    for (pid, descriptor, label) in [(200, 3, "epoll"), (300, 4, "anon_inode:[eventpoll]")] {
+        scene.object(pid, descriptor, FdKind::Epoll, 1038, label);
+        let call = on(EPOLL_WAIT, descriptor.into(), FdKind::Epoll, 1038);
+        scene.wait(pid, u64::from(descriptor) * MS, 0, call, None);
+    }
+    assert_eq!(labels(&end(scene))[..2], ["epoll 4 of xz", "epoll 3 of find"]);
+}
+
+#[test]
+fn the_headline_names_the_pipe_in_a_sentence() {
+    let mut scene = pipeline();
+    for pid in [100, 200] {
+        scene.wait(pid, 99 * MS, 0, on(READ, 0, FdKind::Pipe, 77), None);
+        scene.ended_by(300, WRITE, 1);
+    }
+    let headline = end(scene).verdict.headline;
+    assert!(headline.ends_with(", mostly for the pipe xz -> find, sh"), "{headline}");
+}
+
+#[test]
+fn shares_of_functions_are_of_all_samples() {
+    // More functions than a report has rows.
+    let mut scene = Scene::default();
+    scene.root(100, b"/bin/app", &["app"]);
+    for i in 0..400 {
+        let stack = scene.stack(&["main", &format!("f{i}")]);
+        scene.run(100, 4 * MS, Some(stack));
+    }
+    scene.end(100, 100, Some(0));
+    let report = report(scene);
+    assert_eq!(report.functions.len(), 200);
+    let main = report.functions.iter().find(|row| row.frame.name == "main");
+    let shown: u64 = report.functions.iter().map(|row| row.self_ns).sum();
+    assert!(shown < report.sampled_ns, "{shown} {}", report.sampled_ns);
+    assert!(main.is_none_or(|main| main.total_ns == report.sampled_ns));
+    let mut text = Vec::new();
+    let layout = timesink::export::text::Layout { width: 80, color: false };
+    timesink::export::text::write(&report, layout, &mut text).expect("to memory");
+    let text = String::from_utf8(text).expect("UTF-8");
+    let first = text.lines().skip_while(|line| !line.starts_with("Top functions")).nth(1);
+    assert!(first.is_some_and(|line| line.starts_with("    0.3 %")), "{text}");
+    assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
 }

@@ -96,7 +96,7 @@ impl Ends {
         if !waker.call.is_some_and(|call| role.is_ended_by(call)) || self.seen.len() >= MOST {
             return;
         }
-        let Some(thread) = timelines.thread_of(waker.tid) else { return };
+        let Some(thread) = timelines.last_thread_of(waker.tid) else { return };
         let process = timelines.process_of(thread);
         if call.fd == FdKind::Pipe {
             self.seen.insert((call.inode, process, opposite));
@@ -276,8 +276,13 @@ impl Joined<'_> {
         }
     }
 
+    /// One process, as [`Joined::who`] has it.
+    pub fn who_alone(&self, process: ProcessId) -> String {
+        self.who(&BTreeSet::from([process]))
+    }
+
     /// Processes by name; one whose name others bear too comes with its id.
-    fn who(&self, processes: &BTreeSet<ProcessId>) -> String {
+    pub fn who(&self, processes: &BTreeSet<ProcessId>) -> String {
         const MOST_NAMES: usize = 3;
         let mut by_name: BTreeMap<String, Vec<Pid>> = BTreeMap::new();
         let mut shared: BTreeSet<String> = BTreeSet::new();
@@ -307,8 +312,7 @@ impl Joined<'_> {
 }
 
 /// The kind, and a path if it has one: ends say more than a number.
-fn without_inode<'a>(kind: FdKind, name: &'a str) -> &'a str {
-    let rest = name.strip_prefix(kind.name()).unwrap_or(name);
-    let numbered = rest.starts_with(" inode ") || rest.starts_with(":[");
+fn without_inode(kind: FdKind, name: &str) -> &str {
+    let numbered = name.strip_prefix(kind.name()).is_some_and(|rest| rest.starts_with(" inode "));
     if numbered { kind.name() } else { name }
 }

@@ -55,6 +55,7 @@ pub fn analyse(trace: &dyn Trace, trace_bytes: Option<u64>) -> Report {
         wall_ns: (end - start).0,
         tier: info.tier.name(),
         sample_period_ns: (info.sample_hz > 0).then(|| 1_000_000_000 / u64::from(info.sample_hz)),
+        sampled_ns: fold.functions.sampled.0,
         host: rows::host(info),
         health: rows::health(trace, &timelines, &fold, &budget),
         cost: rows::cost(trace, &fold, trace_bytes),

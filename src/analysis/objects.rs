@@ -391,14 +391,13 @@ impl Namer<'_> {
             }
             What::Descriptor(process, number, fd) => {
                 let known = self.descriptors.get(&(self.pid(process), number as u32));
-                match known {
-                    Some(info) if !info.label.is_empty() => {
-                        format!("{}{at}", named(fd, &info.label, info.inode))
-                    }
-                    _ => format!("{fd} {number}{at}"),
+                match known.filter(|info| has_name(info)) {
+                    Some(info) => format!("{}{at}", named(fd, &info.label, info.inode)),
+                    // All files of the kind may share one inode: the number tells them apart.
+                    None => format!("{fd} {number} of {}{at}", self.ends.who_alone(process)),
                 }
             }
-            What::Child(_, 0) => format!("a child process{at}"),
+            What::Child(process, 0) => format!("{}{at}", self.children(process)),
             What::Child(_, pid) => format!("child {}{at}", self.child(Tid(pid))),
             What::Call(_, number) => format!("{}{at}", syscall_label(number)),
             What::Process(process) => {
@@ -424,10 +423,28 @@ impl Namer<'_> {
         )
     }
 
+    /// A wait for whichever child ends first, by those that there are.
+    fn children(&self, process: ProcessId) -> String {
+        let processes = self.timelines.processes().iter();
+        let children: BTreeSet<ProcessId> =
+            processes.filter(|p| p.parent == Some(process)).map(|p| p.id).collect();
+        match children.len() {
+            0 => "a child process".to_owned(),
+            1 => format!("child {}", self.ends.who(&children)),
+            _ => format!("any child: {}", self.ends.who(&children)),
+        }
+    }
+
     fn child(&self, tid: Tid) -> String {
         let found = self.timelines.processes().iter().rev().find(|p| Tid::from(p.pid) == tid);
         found.map_or_else(|| tid.0.to_string(), |p| format!("{} ({})", p.name, tid.0))
     }
+}
+
+/// Whether a description says more than the kind.
+fn has_name(info: &ObjectInfo) -> bool {
+    let label = info.label.as_bytes();
+    !label.is_empty() && label != info.kind.name().as_bytes() && !label.starts_with(b"anon_inode:")
 }
 
 /// A described object: its kind and label, without saying `pipe pipe`.
@@ -435,6 +452,7 @@ fn named(fd: FdKind, label: &Text, inode: u64) -> String {
     let label = label.to_string();
     match label.strip_prefix(fd.name()) {
         Some("") => format!("{label} inode {inode}"),
+        Some(rest) if rest == format!(":[{inode}]") => format!("{fd} inode {inode}"),
         Some(_) => label,
         None => format!("{fd} {label}"),
     }

@@ -33,6 +33,8 @@ pub struct Report {
     pub tier: &'static str,
     /// CPU time that one sample stands for, ns; `None` without samples.
     pub sample_period_ns: Option<u64>,
+    /// CPU time that all samples stand for, ns: what shares of [`FunctionRow`]s are of.
+    pub sampled_ns: u64,
     /// The machine.
     pub host: Host,
     /// How far the report can be trusted.

@@ -252,6 +252,7 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
         wall_ns: wall.0,
         tier: trace.info.tier.name(),
         sample_period_ns: None,
+        sampled_ns: waits.functions.values().sum(),
         host: Host { kernel, cpus_online: cpus, cpus_allowed: cpus, cpu_quota: None },
         health: health(waits.intervals, &states),
         cost: cost(),
