@@ -115,6 +115,39 @@ fn a_stripped_program_is_unwound_and_shows_offsets() {
 }
 
 #[test]
+fn stripped_code_is_called_by_where_its_function_begins() {
+    let tools = Toolbox::new();
+    for flags in [&["-O2"][..], &["-O2", "-no-pie", "-fno-pie"]] {
+        let whole = tools.c(CHAIN, flags);
+        let stripped = tools.c(CHAIN, &[flags, &["-s"]].concat());
+        let sleeper = Sleeper::start(&stripped, &[]);
+        let mut namer = Namer::default();
+        let found = names(&mut namer, &sleeper.dump().raw);
+        let base = stripped.file_name().expect("it has a name").to_string_lossy().into_owned();
+        let own: Vec<&String> = found.iter().filter(|n| n.starts_with(&base)).collect();
+        let expected = ["_start", "main", "a_top", "b_mid", "c_sleep"]
+            .map(|function| format!("{base}+{:#x}", offset_of(&whole, function)));
+        assert_eq!(own, expected.iter().collect::<Vec<_>>(), "{found:?}");
+    }
+}
+
+/// Where a function lies in the file, by `nm`: linked code of these programs lies at its offset
+/// from the lowest address.
+fn offset_of(program: &Path, function: &str) -> u64 {
+    let out = std::process::Command::new("nm").arg(program).output().expect("nm of binutils");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let address = |name: &str| {
+        let line = text.lines().find(|l| l.split_ascii_whitespace().last() == Some(name));
+        let line = line.unwrap_or_else(|| panic!("no {name}"));
+        u64::from_str_radix(line.split(' ').next().expect("an address"), 16).expect("hex")
+    };
+    let base = if text.contains("__executable_start") { address("__executable_start") } else { 0 };
+    let linked = address(function);
+    // A program that is not relocatable is linked to 4 MiB.
+    linked - if linked >= 0x40_0000 { base.max(0x40_0000) } else { base }
+}
+
+#[test]
 fn a_deleted_program_keeps_its_names() {
     let tools = Toolbox::new();
     let program = tools.c(CHAIN, &["-O2"]);

@@ -278,3 +278,27 @@ proptest! {
         prop_assert_eq!(running, budget);
     }
 }
+
+#[test]
+fn a_new_thread_is_called_like_the_one_that_made_it() {
+    let start = |time, tid, parent, how| {
+        Event::Start(Start {
+            time: Nanos(time),
+            tid: Tid(tid),
+            pid: Pid(1),
+            parent_tid: Tid(parent),
+            parent_pid: Pid(1),
+            how,
+        })
+    };
+    let events = vec![
+        start(0, 1, 0, StartKind::Root),
+        Event::Rename(Rename { time: Nanos(1), tid: Tid(1), name: Text::from("python3") }),
+        start(2, 2, 1, StartKind::Thread),
+        Event::Rename(Rename { time: Nanos(3), tid: Tid(2), name: Text::from("worker") }),
+        start(4, 3, 2, StartKind::Thread),
+    ];
+    let timelines = walk(&MemoryTrace::new(events), &mut Collected::default());
+    let names: Vec<String> = timelines.threads().iter().map(|t| t.name.to_string()).collect();
+    assert_eq!(names, ["python3", "worker", "worker"]);
+}

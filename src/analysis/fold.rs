@@ -83,11 +83,16 @@ impl Fold {
         let site = segment.site.filter(|_| segment.state != State::Runnable);
         let object = self.objects.add(key, segment.thread, segment.duration(), site);
         self.history.segment(segment, Some((object, key.state)));
+        if let Some(call) = &segment.call {
+            self.objects.ends.waited(segment.process, call);
+        }
         let index = segment.thread.0 as usize;
         if index >= self.threads.len() {
             self.threads.resize(index + 1, Recent::default());
         }
-        if let Some(interval) = segment.interval.filter(|_| segment.state != State::Runnable) {
+        // A wait that was looked at has its stack; another one would count it twice.
+        let waited = segment.state != State::Runnable && site.is_none();
+        if let Some(interval) = segment.interval.filter(|_| waited) {
             let recent = &mut self.threads[index];
             recent.waits[recent.next] = Some((interval.off, key));
             recent.next = (recent.next + 1) % recent.waits.len();
@@ -173,7 +178,10 @@ impl Visitor for Fold {
         self.late.event(timelines, thread, event);
         self.history.event(thread, event);
         match event {
-            Event::Interval(_) => self.intervals += 1,
+            Event::Interval(interval) => {
+                self.intervals += 1;
+                self.objects.woken(timelines, interval);
+            }
             Event::Exit(exit) => {
                 self.live.remove(&exit.tid);
             }

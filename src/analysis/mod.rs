@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod blame;
+mod ends;
 mod explain;
 mod focus;
 mod fold;
@@ -37,6 +38,7 @@ use explain::Explainer;
 use fold::Fold;
 use history::MOST_STAYS;
 use idle::IdleCpus;
+use objects::Rows;
 use utilisation::Sweep;
 
 /// Analyses a trace. `trace_bytes` is the size of its file, if it is in one.
@@ -80,6 +82,7 @@ pub fn analyse_focused(
         wall_ns: (end - start).0,
         tier: info.tier.name(),
         sample_period_ns: (info.sample_hz > 0).then(|| 1_000_000_000 / u64::from(info.sample_hz)),
+        sampled_ns: fold.functions.sampled.0,
         host: rows::host(info),
         health: rows::health(trace, &timelines, &fold, &budget),
         cost: rows::cost(trace, &fold, trace_bytes),
@@ -119,10 +122,10 @@ fn explain(
     fold: Fold,
     question: &Question,
 ) -> Result<(), NoSuchPart> {
-    let Fold { mut objects, mut history, .. } = fold;
+    let Fold { objects, mut history, .. } = fold;
     history.window = timelines.window();
-    history.unify(objects.unify(trace.symbols()));
-    let (rows, ids) = objects.rows(timelines, trace.symbols());
+    let Rows { rows, ids, same } = objects.rows(timelines, trace.symbols());
+    history.unify(same);
     report.objects = rows;
     report.focus = focus::find(question, timelines)?;
     if !history.is_whole() {

@@ -2,6 +2,8 @@
 
 mod same;
 
+use crate::analysis::ends::Ends;
+use crate::analysis::ends::Joined;
 use crate::analysis::names;
 use crate::analysis::report::NotBlamed;
 use crate::analysis::report::Object;
@@ -9,6 +11,7 @@ use crate::analysis::report::Site;
 use crate::model::Call;
 use crate::model::FastMap;
 use crate::model::FdKind;
+use crate::model::Interval;
 use crate::model::Nanos;
 use crate::model::ObjectInfo;
 use crate::model::Pid;
@@ -38,6 +41,8 @@ pub struct Key {
 pub enum What {
     /// A futex word of a process.
     Word(ProcessId, u64),
+    /// The end of a thread of a process, by its tid, and the futex word that tells it.
+    Thread(ProcessId, u32, u64),
     /// An inode behind a descriptor.
     Inode(FdKind, u64),
     /// A descriptor whose inode is not known.
@@ -67,6 +72,9 @@ impl Key {
                 What::Process(process)
             }
             (State::Child, Some(call)) => What::Child(process, child_pid(&call)),
+            (State::Join, Some(call)) if is_end_of_thread(&call) => {
+                What::Thread(process, call.arg2, call.arg0)
+            }
             (State::Lock | State::Gil | State::Condvar | State::Join, Some(call))
                 if call.fd == FdKind::None =>
             {
@@ -81,6 +89,18 @@ impl Key {
         };
         Self { state, what }
     }
+}
+
+/// Whether a call waits for the kernel to clear a thread's id, which is how the C library joins:
+/// not private to the process, as its other words are, while the word is that id.
+fn is_end_of_thread(call: &Call) -> bool {
+    const FUTEX: u16 = 202;
+    const FUTEX_WAIT: u64 = 0;
+    const FUTEX_WAIT_BITSET: u64 = 9;
+    const FUTEX_CLOCK_REALTIME: u64 = 256;
+    call.number == FUTEX
+        && matches!(call.arg1 & !FUTEX_CLOCK_REALTIME, FUTEX_WAIT | FUTEX_WAIT_BITSET)
+        && call.arg2 != 0
 }
 
 fn is_anonymous(fd: FdKind) -> bool {
@@ -123,8 +143,33 @@ pub struct Tally {
     pub waiters: BTreeSet<ThreadId>,
     /// The last one, which spares most look-ups in the set.
     last_waiter: Option<ThreadId>,
-    /// Stacks with the waits and the time they stand for.
+    /// Stacks: how often each was taken, and the time that it stands for.
     pub sites: BTreeMap<StackId, (u64, Nanos)>,
+}
+
+impl Tally {
+    fn merge(&mut self, other: Self) {
+        self.waits += other.waits;
+        self.time += other.time;
+        self.longest = self.longest.max(other.longest);
+        self.waiters.extend(other.waiters);
+        for (stack, (count, time)) in other.sites {
+            let site = self.sites.entry(stack).or_default();
+            site.0 += count;
+            site.1 += time;
+        }
+    }
+}
+
+/// What becomes of all objects.
+pub struct Rows {
+    /// The rows of the report.
+    pub rows: Vec<Object>,
+    /// For each object the id of its row; `u32::MAX` if it has none.
+    pub ids: Vec<u32>,
+    /// For each object the number of the one that stands for it: what looks like several may
+    /// be one.
+    pub same: Vec<u32>,
 }
 
 /// All objects of a trace.
@@ -134,6 +179,8 @@ pub struct Objects {
     tallies: Vec<(Key, Tally)>,
     labels: FastMap<u64, ObjectInfo>,
     descriptors: FastMap<(Pid, u32), ObjectInfo>,
+    /// Who is at which end of what.
+    pub ends: Ends,
 }
 
 impl Objects {
@@ -174,6 +221,11 @@ impl Objects {
         self.descriptors.insert((info.pid, info.descriptor), info.clone());
     }
 
+    /// Takes note of who ended a wait.
+    pub fn woken(&mut self, timelines: &Timelines, interval: &Interval) {
+        self.ends.woken(timelines, interval, &self.descriptors);
+    }
+
     fn number(&mut self, key: Key) -> usize {
         let key = if self.tallies.len() >= MOST_OBJECTS && !self.index.contains_key(&key) {
             Key { state: key.state, what: What::Rest }
@@ -188,27 +240,48 @@ impl Objects {
         index
     }
 
-    /// Finds the objects that are one and sums each up in one of them. Gives, for each
-    /// object, the number of the one that stands for it.
-    pub fn unify(&mut self, symbols: &Symbols) -> Vec<u32> {
-        same::unify(&mut self.tallies, symbols)
-    }
-
-    /// The rows of the report, longest total wait first, and for each object the id of its row.
-    pub fn rows(self, timelines: &Timelines, symbols: &Symbols) -> (Vec<Object>, Vec<u32>) {
-        let Self { mut tallies, labels, descriptors, .. } = self;
+    /// The rows of the report, longest total wait first.
+    pub fn rows(self, timelines: &Timelines, symbols: &Symbols) -> Rows {
+        let Self { mut tallies, labels, descriptors, ends, .. } = self;
+        let ends = ends.join(&labels, timelines);
+        let same = same::unify(&mut tallies, symbols, &|key| one_inode(key, &labels, &ends));
         let keys: Vec<Key> = tallies.iter().map(|(key, _)| *key).collect();
         tallies.retain(|(_, tally)| tally.waits > 0);
         tallies.sort_by(|(a, x), (b, y)| y.time.cmp(&x.time).then(a.cmp(b)));
-        let namer = Namer { timelines, symbols, labels: &labels, descriptors: &descriptors };
+        let (labels, descriptors) = (&labels, &descriptors);
+        let namer = Namer { timelines, symbols, labels, descriptors, ends };
         fold_rest(&mut tallies);
         let ids = row_ids(&keys, &tallies);
-        let rows = tallies
-            .into_iter()
-            .enumerate()
-            .map(|(id, (key, tally))| namer.row(id as u32, key, &tally))
-            .collect();
-        (rows, ids)
+        let rows = tallies.into_iter().enumerate();
+        let mut rows: Vec<Object> =
+            rows.map(|(id, (key, tally))| namer.row(id as u32, key, &tally)).collect();
+        tell_apart(&mut rows);
+        Rows { rows, ids, same }
+    }
+}
+
+/// Both ends of a connection are one object, and so is an inode whose kind was not always seen.
+fn one_inode(key: Key, labels: &FastMap<u64, ObjectInfo>, ends: &Joined) -> Key {
+    match key.what {
+        What::Inode(kind, inode) => {
+            let kind = labels.get(&inode).map_or(kind, |info| info.kind);
+            Key { what: What::Inode(kind, ends.canonical(inode)), ..key }
+        }
+        _ => key,
+    }
+}
+
+/// Pipes between the same programs get their number, to be told apart.
+fn tell_apart(rows: &mut [Object]) {
+    let mut by_label: BTreeMap<&str, u32> = BTreeMap::new();
+    for row in rows.iter() {
+        *by_label.entry(&row.label).or_default() += 1;
+    }
+    let shared: Vec<bool> = rows.iter().map(|row| by_label[row.label.as_str()] > 1).collect();
+    for (row, shared) in rows.iter_mut().zip(shared) {
+        if shared && row.pid == 0 && row.address != 0 {
+            row.label = format!("{} (inode {})", row.label, row.address);
+        }
     }
 }
 
@@ -236,11 +309,8 @@ fn fold_rest(tallies: &mut Vec<(Key, Tally)>) {
     let mut rest: BTreeMap<State, Tally> = BTreeMap::new();
     while tallies.len() > MOST_ROWS {
         let Some((key, tally)) = tallies.pop() else { break };
-        let sum = rest.entry(key.state).or_default();
-        sum.waits += tally.waits;
-        sum.time += tally.time;
-        sum.longest = sum.longest.max(tally.longest);
-        sum.waiters.extend(tally.waiters);
+        let tally = Tally { sites: BTreeMap::new(), ..tally };
+        rest.entry(key.state).or_default().merge(tally);
     }
     tallies.extend(rest.into_iter().map(|(state, sum)| (Key { state, what: What::Rest }, sum)));
 }
@@ -250,12 +320,13 @@ struct Namer<'a> {
     symbols: &'a Symbols,
     labels: &'a FastMap<u64, ObjectInfo>,
     descriptors: &'a FastMap<(Pid, u32), ObjectInfo>,
+    ends: Joined<'a>,
 }
 
 impl Namer<'_> {
     fn row(&self, id: u32, key: Key, tally: &Tally) -> Object {
         let mut sites: Vec<(StackId, u64, Nanos)> =
-            tally.sites.iter().map(|(&stack, &(waits, time))| (stack, waits, time)).collect();
+            tally.sites.iter().map(|(&stack, &(count, time))| (stack, count, time)).collect();
         sites.sort_by_key(|&(stack, _, time)| (std::cmp::Reverse(time), stack));
         let top = sites.first().and_then(|&(stack, ..)| names::call_site(self.symbols, stack));
         sites.truncate(if (id as usize) < MOST_WITH_SITES { MOST_STACKS } else { 0 });
@@ -284,17 +355,17 @@ impl Namer<'_> {
     /// Their samples divide the object's exact time.
     fn sites(&self, stacks: &[(StackId, u64, Nanos)], exact: Nanos) -> Vec<Site> {
         let mut sites: Vec<Site> = Vec::new();
-        for &(stack, waits, time) in stacks {
+        for &(stack, count, time) in stacks {
             let frames = names::frames(self.symbols, stack);
             let same = |site: &&mut Site| {
                 site.stack.len() == frames.len()
                     && site.stack.iter().zip(&frames).all(|(a, b)| a.name == b.name)
             };
             if let Some(site) = sites.iter_mut().find(same) {
-                site.waits += waits;
+                site.stacks += count;
                 site.wait_ns += time.0;
             } else {
-                sites.push(Site { stack: frames, waits, wait_ns: time.0 });
+                sites.push(Site { stack: frames, stacks: count, wait_ns: time.0 });
             }
         }
         sites.sort_by_key(|site| std::cmp::Reverse(site.wait_ns));
@@ -315,7 +386,9 @@ impl Namer<'_> {
 
     fn whereabouts(&self, key: Key) -> (u32, u64) {
         match key.what {
-            What::Word(process, address) => (self.pid(process).0, address),
+            What::Word(process, address) | What::Thread(process, _, address) => {
+                (self.pid(process).0, address)
+            }
             What::Inode(_, inode) => (0, inode),
             What::Descriptor(process, ..)
             | What::Child(process, _)
@@ -333,22 +406,24 @@ impl Namer<'_> {
                 format!("join of a thread or barrier {address:#x}{at}")
             }
             What::Word(_, address) => format!("{} {address:#x}{at}", kind(key)),
-            What::Inode(fd, inode) => match self.labels.get(&inode) {
-                Some(info) if !info.label.is_empty() => {
-                    format!("{}{at}", named(fd, &info.label, inode))
-                }
-                _ => format!("{fd} inode {inode}{at}"),
-            },
+            What::Thread(process, tid, _) => format!("{}{at}", self.thread(process, Tid(tid))),
+            What::Inode(fd, inode) => {
+                let name = match self.labels.get(&inode) {
+                    Some(info) if !info.label.is_empty() => named(fd, &info.label, inode),
+                    _ => format!("{fd} inode {inode}"),
+                };
+                let by_ends = self.ends.label(fd, inode, &name, self.labels);
+                by_ends.unwrap_or_else(|| format!("{name}{at}"))
+            }
             What::Descriptor(process, number, fd) => {
                 let known = self.descriptors.get(&(self.pid(process), number as u32));
-                match known {
-                    Some(info) if !info.label.is_empty() => {
-                        format!("{}{at}", named(fd, &info.label, info.inode))
-                    }
-                    _ => format!("{fd} {number}{at}"),
+                match known.filter(|info| has_name(info)) {
+                    Some(info) => format!("{}{at}", named(fd, &info.label, info.inode)),
+                    // All files of the kind may share one inode: the number tells them apart.
+                    None => format!("{fd} {number} of {}{at}", self.ends.who_alone(process)),
                 }
             }
-            What::Child(_, 0) => format!("a child process{at}"),
+            What::Child(process, 0) => format!("{}{at}", self.children(process)),
             What::Child(_, pid) => format!("child {}{at}", self.child(Tid(pid))),
             What::Call(_, number) => format!("{}{at}", syscall_label(number)),
             What::Process(process) => {
@@ -365,10 +440,37 @@ impl Namer<'_> {
         }
     }
 
+    fn thread(&self, process: ProcessId, tid: Tid) -> String {
+        let mut threads = self.timelines.threads().iter().rev();
+        let found = threads.find(|thread| thread.tid == tid && thread.process == process);
+        found.map_or_else(
+            || format!("thread {}", tid.0),
+            |thread| format!("thread {} ({})", thread.name, tid.0),
+        )
+    }
+
+    /// A wait for whichever child ends first, by those that there are.
+    fn children(&self, process: ProcessId) -> String {
+        let processes = self.timelines.processes().iter();
+        let children: BTreeSet<ProcessId> =
+            processes.filter(|p| p.parent == Some(process)).map(|p| p.id).collect();
+        match children.len() {
+            0 => "a child process".to_owned(),
+            1 => format!("child {}", self.ends.who(&children)),
+            _ => format!("any child: {}", self.ends.who(&children)),
+        }
+    }
+
     fn child(&self, tid: Tid) -> String {
         let found = self.timelines.processes().iter().rev().find(|p| Tid::from(p.pid) == tid);
         found.map_or_else(|| tid.0.to_string(), |p| format!("{} ({})", p.name, tid.0))
     }
+}
+
+/// Whether a description says more than the kind.
+fn has_name(info: &ObjectInfo) -> bool {
+    let label = info.label.as_bytes();
+    !label.is_empty() && label != info.kind.name().as_bytes() && !label.starts_with(b"anon_inode:")
 }
 
 /// A described object: its kind and label, without saying `pipe pipe`.
@@ -376,6 +478,7 @@ fn named(fd: FdKind, label: &Text, inode: u64) -> String {
     let label = label.to_string();
     match label.strip_prefix(fd.name()) {
         Some("") => format!("{label} inode {inode}"),
+        Some(rest) if rest == format!(":[{inode}]") => format!("{fd} inode {inode}"),
         Some(_) => label,
         None => format!("{fd} {label}"),
     }

@@ -37,6 +37,8 @@ pub struct Report {
     pub tier: &'static str,
     /// CPU time that one sample stands for, ns; `None` without samples.
     pub sample_period_ns: Option<u64>,
+    /// CPU time that all samples stand for, ns: what shares of [`FunctionRow`]s are of.
+    pub sampled_ns: u64,
     /// The machine.
     pub host: Host,
     /// How far the report can be trusted.
@@ -379,7 +381,7 @@ pub struct Site {
     /// Outermost first.
     pub stack: Vec<FrameRow>,
     /// Stacks that were taken there: samples of the waits, not their number.
-    pub waits: u64,
+    pub stacks: u64,
     /// Its part of the object's time, ns, by time-proportional sampling.
     pub wait_ns: u64,
 }

@@ -162,10 +162,18 @@ fn sentence(state: State, time: Nanos, share: f64, object: Option<&Object>) -> S
                     format!(", most for one lock, {:#x}", object.address)
                 }
                 Some(site) => format!(", mostly in `{site}`"),
-                None => format!(", mostly for {}", object.label),
+                None => format!(", mostly for {}", in_a_sentence(&object.label)),
             }
         });
     format!("{} of their time they waited {what}{mostly}", percent(share))
+}
+
+/// `the pipe find -> xz` for `pipe: find -> xz`.
+fn in_a_sentence(label: &str) -> String {
+    match label.split_once(": ") {
+        Some((kind @ ("pipe" | "unix socket"), ends)) => format!("the {kind} {ends}"),
+        _ => label.to_owned(),
+    }
 }
 
 /// Whether there were CPUs for more and still two threads hardly ever ran at once: less than a
@@ -213,7 +221,7 @@ fn innermost_own(stack: &[FrameRow]) -> Option<String> {
 
 /// ", most of it in `name`", if one function stands out among the CPU samples.
 fn hot(report: &Report) -> String {
-    let sampled: u64 = report.functions.iter().map(|row| row.self_ns).sum();
+    let sampled = report.sampled_ns;
     let top = report
         .functions
         .iter()

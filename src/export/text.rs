@@ -8,11 +8,13 @@ use crate::analysis::FrameRow;
 use crate::analysis::Object;
 use crate::analysis::ProcessRow;
 use crate::analysis::Report;
+use crate::analysis::Site;
 use crate::analysis::StateTimes;
 use crate::analysis::ThreadRow;
 use crate::analysis::names;
 use crate::model::Nanos;
 use crate::model::State;
+use crate::model::TRUNCATED;
 use std::io;
 use std::io::Write;
 
@@ -67,7 +69,8 @@ impl Text<'_> {
 
     fn heading(&mut self, title: &str, note: &str) -> io::Result<()> {
         let title = self.bold(title);
-        writeln!(self.out, "\n{title}  {note}")
+        let gap = if note.is_empty() { "" } else { "  " };
+        writeln!(self.out, "\n{title}{gap}{note}")
     }
 
     fn bold(&self, text: &str) -> String {
@@ -162,11 +165,14 @@ impl Text<'_> {
         if shown.is_empty() {
             return Ok(());
         }
-        self.heading("Top waits", "time of all waiters; waits; the longest; threads; what")?;
+        self.heading(
+            "Top waits",
+            "time of all waiters; its share; waits; the longest; threads; what",
+        )?;
         for object in shown {
             writeln!(
                 self.out,
-                "  {:>9} {:>7} {:>8}x {:>9} {:>3} {}  {}",
+                "  {:>9} {:>7} {:>8}x {:>9} {:>3} {:<4}  {}",
                 Nanos(object.wait_ns).to_string(),
                 percent(Nanos(object.wait_ns).share_of(Nanos(report.budget.thread_ns))),
                 object.waits,
@@ -175,7 +181,8 @@ impl Text<'_> {
                 if object.waiters == 1 { "thr" } else { "thrs" },
                 self.paint_name(object.state, &object.label),
             )?;
-            for site in object.sites.iter().take(2) {
+            let known = |site: &&Site| site.stack.iter().any(|frame| frame.name != TRUNCATED);
+            for site in object.sites.iter().filter(known).take(2) {
                 writeln!(self.out, "{:>12}at {}", "", self.chain(&site.stack))?;
             }
             self.holders(object)?;
@@ -184,8 +191,8 @@ impl Text<'_> {
     }
 
     fn functions(&mut self, report: &Report) -> io::Result<()> {
-        let sampled: u64 = report.functions.iter().map(|row| row.self_ns).sum();
-        if sampled == 0 {
+        let sampled = report.sampled_ns;
+        if sampled == 0 || report.functions.is_empty() {
             return Ok(());
         }
         let samples = samples(report, sampled);

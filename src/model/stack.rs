@@ -36,7 +36,9 @@ pub struct Frame {
     pub module: Option<ModuleId>,
     /// Offset in the module's file for files, the address itself otherwise.
     pub address: u64,
-    /// The functions inlined there, outermost first; empty if no symbol covers it.
+    /// The functions inlined there, outermost first. Where no symbol covers it, the one that
+    /// call frame information knows, as `module+0x` and the offset of its first instruction;
+    /// empty without that.
     pub lines: Vec<Line>,
 }
 

@@ -122,6 +122,12 @@ impl Timelines {
         self.live.get(&tid).copied()
     }
 
+    /// The thread of that id: the living one, else the last that bore it. For those that are told
+    /// of after they ended, as a waker whose wait ended a moment later.
+    pub fn last_thread_of(&self, tid: Tid) -> Option<ThreadId> {
+        self.thread_of(tid).or_else(|| self.ended.get(&tid).copied())
+    }
+
     /// The process of a thread.
     pub fn process_of(&self, thread: ThreadId) -> ProcessId {
         self.threads[thread.0 as usize].process
@@ -227,7 +233,13 @@ impl Timelines {
             self.tile(stale, start.time, State::Unknown, visit);
             self.end_thread(stale, start.time, visit);
         }
-        Some(self.add_thread(start.tid, process, start.time, start.how))
+        let parent = self.thread_of(start.parent_tid);
+        let id = self.add_thread(start.tid, process, start.time, start.how);
+        if let Some(parent) = parent {
+            // As the kernel has it: a new thread is called like the one that made it.
+            self.threads[id.0 as usize].name = self.threads[parent.0 as usize].name.clone();
+        }
+        Some(id)
     }
 
     /// The process of a starting thread: its own, or a new one.

@@ -245,6 +245,14 @@ impl Elf {
         Some(offset.wrapping_sub(segment.offset).wrapping_add(segment.address))
     }
 
+    /// The offset in the file of an address of code as linked.
+    pub fn offset_of(&self, address: u64) -> Option<u64> {
+        let covers =
+            |s: &&Segment| s.executable && address >= s.address && address - s.address < s.size;
+        let segment = self.segments.iter().find(covers)?;
+        (address - segment.address).checked_add(segment.offset)
+    }
+
     /// How far a mapping that shows `offset` at `start` lies from where the file was linked to.
     pub fn bias(&self, start: u64, offset: u64) -> Option<u64> {
         let segment = self.segment_of(offset)?;
@@ -334,6 +342,8 @@ mod tests {
         ]);
         assert_eq!(elf.bias(0x7000_1000, 0), Some(0x7000_0000));
         assert_eq!(elf.address_of(0x5e8, true), Some(0x15e8));
+        assert_eq!(elf.offset_of(0x15e8), Some(0x5e8));
+        assert_eq!((elf.offset_of(0x15df), elf.offset_of(0x27e0)), (None, None), "no code");
         assert_eq!(elf.code(0x7000_0000).collect::<Vec<_>>(), [(0x7000_1000, 0x7000_2000, 0)]);
     }
 

@@ -11,12 +11,15 @@
 //!   register, or memory other than a signal's saved registers, falls back to frame pointers.
 //! - A frame pointer that could not be read is looked for on the stack (see `unwind`); the slot
 //!   must lie below a return address, and lead to the outermost function.
+//! - Code without a symbol is called by its function's first address, `gzip+0x42e0`, as its call
+//!   frame information has it; where there is none of that, by the address itself.
 //! - While names are looked up, blazesym maps the file. One that is cut short in that moment
 //!   (overwritten in place, which no linker or package manager does) ends the recorder.
 //! - Frames and stacks met stay in memory, about 100 bytes for each distinct one.
 
 mod callsite;
 mod elf;
+mod extent;
 mod files;
 mod intern;
 mod jit;

@@ -9,8 +9,10 @@ use std::time::Instant;
 
 use crate::model::Definition;
 use crate::model::FastMap;
+use crate::model::FastSet;
 use crate::model::FrameId;
 use crate::model::KERNEL;
+use crate::model::Line;
 use crate::model::Pid;
 use crate::model::StackCounts;
 use crate::model::StackId;
@@ -19,6 +21,7 @@ use crate::model::TRUNCATED;
 use super::Image;
 use super::Mapping;
 use super::RawStack;
+use super::extent;
 use super::files::Wanted;
 use super::intern::Interner;
 use super::jit::PerfMap;
@@ -394,6 +397,7 @@ impl Namer {
         let module = self.modules.get_mut(index);
         let rest = module.pending.len().min(limit);
         let mut frames: Vec<_> = module.pending.drain(..rest).collect();
+        let nameless: FastSet<FrameId> = frames.iter().map(|f| f.0).collect();
         if detail == Detail::Full {
             frames.append(&mut module.coarse);
         }
@@ -405,12 +409,17 @@ impl Namer {
         let (resolver, module) = (&mut self.resolver, &*module);
         // Debug information is hostile input too; a panic in its reader costs names only.
         let names = catch_unwind(AssertUnwindSafe(|| resolver.names(module, &addresses, detail)));
-        let names = names.unwrap_or_default();
+        let mut names = names.unwrap_or_default();
+        names.resize(frames.len(), Vec::new());
         for ((frame, _), lines) in frames.iter().zip(&names) {
             if !lines.is_empty() {
                 define(Definition::Names { frame: *frame, lines: lines.clone() });
             }
         }
+        let unnamed = frames.iter().zip(&names).filter(|(_, lines)| lines.is_empty());
+        // What had a name from an earlier look keeps it.
+        let unnamed = unnamed.map(|(frame, _)| *frame).filter(|f| nameless.contains(&f.0));
+        self.name_by_extent(index, &unnamed.collect::<Vec<_>>(), define);
         let module = self.modules.get_mut(index);
         if detail == Detail::WhileRecording {
             match module.kind {
@@ -425,6 +434,32 @@ impl Namer {
             }
         }
         frames.len().max(rest)
+    }
+
+    /// Calls frames that no symbol covers by where their functions begin, so that a function
+    /// of a stripped file is one function and not one for each address in it.
+    fn name_by_extent(
+        &self,
+        index: Index,
+        frames: &[(FrameId, u64)],
+        define: &mut dyn FnMut(Definition),
+    ) {
+        let module = self.modules.get(index);
+        let (Some(elf), Some(source)) = (&module.elf, &module.source) else { return };
+        if frames.is_empty() {
+            return;
+        }
+        let addresses: Vec<u64> = frames.iter().map(|f| f.1).collect();
+        // As with debug information: what is wrong with it costs names only.
+        let starts = catch_unwind(AssertUnwindSafe(|| extent::starts(elf, source, &addresses)));
+        let base = module.path.base_name();
+        let base = String::from_utf8_lossy(base.as_bytes());
+        for ((frame, _), start) in frames.iter().zip(starts.unwrap_or_default()) {
+            let Some(offset) = start.and_then(|start| elf.offset_of(start)) else { continue };
+            let function = format!("{base}+{offset:#x}");
+            let lines = vec![Line { function, file: None, line: None }];
+            define(Definition::Names { frame: *frame, lines });
+        }
     }
 
     /// What became of the stacks so far.

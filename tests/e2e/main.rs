@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod bad_input;
+mod labels;
 mod passing;
 mod processes;
 mod program;

@@ -174,6 +174,28 @@ impl Scene {
         self.now.insert(tid, back);
     }
 
+    /// Who ended the wait that was drawn last, in which call on which descriptor.
+    pub fn ended_by(&mut self, tid: u32, call: u16, descriptor: u64) {
+        let last = self.events.iter_mut().rev().find_map(|event| match event {
+            Event::Interval(interval) => Some(interval),
+            _ => None,
+        });
+        let waker = Waker {
+            tid: Tid(tid),
+            in_tree: true,
+            context: Context::Task,
+            call: Some(call),
+            arg0: descriptor,
+        };
+        last.expect("a wait was drawn").waker = Some(waker);
+    }
+
+    /// What a descriptor is called, as of now.
+    pub fn object(&mut self, pid: u32, descriptor: u32, kind: FdKind, inode: u64, label: &str) {
+        let (time, pid, label) = (Nanos(self.now[&pid]), Pid(pid), Text::from(label));
+        self.events.push(Event::Object(ObjectInfo { time, pid, descriptor, kind, inode, label }));
+    }
+
     /// Off the CPU for `ns`, for a reason nobody saw.
     pub fn unseen(&mut self, tid: u32, ns: u64) {
         let off = Nanos(self.now[&tid]);

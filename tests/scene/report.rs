@@ -101,9 +101,9 @@ fn objects(waits: &Waits, symbols: &Symbols) -> Vec<Object> {
             let mut sites: Vec<Site> = found
                 .sites
                 .iter()
-                .map(|(&stack, &(waits, wait_ns))| Site {
+                .map(|(&stack, &(stacks, wait_ns))| Site {
                     stack: frames(symbols, stack),
-                    waits,
+                    stacks,
                     wait_ns,
                 })
                 .collect();
@@ -252,6 +252,7 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
         wall_ns: wall.0,
         tier: trace.info.tier.name(),
         sample_period_ns: None,
+        sampled_ns: waits.functions.values().sum(),
         host: Host { kernel, cpus_online: cpus, cpus_allowed: cpus, cpu_quota: None },
         health: health(waits.intervals, &states),
         cost: cost(),

@@ -2,6 +2,7 @@
 //!
 //! * A glibc condition variable has two futex words, for its two groups of waiters, four bytes
 //!   apart, and its waiters alternate between them (`pthread_cond_t.__data.__g_signals[2]`).
+//! * A connection has an inode at either end.
 //! * A parking lot (`parking_lot`, and what is built on it) lets each thread sleep on a word of
 //!   its own and keeps the queues elsewhere: the words tell threads apart, not locks. What is
 //!   waited for is known by where it is waited for: the function outside the library.
@@ -18,13 +19,24 @@ use crate::model::Symbols;
 use std::collections::BTreeMap;
 
 /// Sums up each object in the one that stands for it. Gives that one's number for each.
-pub fn unify(tallies: &mut [(Key, Tally)], symbols: &Symbols) -> Vec<u32> {
+/// `one_inode` gives the key that both ends of a connection share.
+pub fn unify(
+    tallies: &mut [(Key, Tally)],
+    symbols: &Symbols,
+    one_inode: &dyn Fn(Key) -> Key,
+) -> Vec<u32> {
     let mut same: Vec<u32> = (0..tallies.len() as u32).collect();
     let mut stacks = Stacks { symbols, known: FastMap::default() };
     let words: FastMap<Key, u32> = (0..).zip(&*tallies).map(|(i, (key, _))| (*key, i)).collect();
     let mut parked: BTreeMap<(State, ProcessId, String), u32> = BTreeMap::new();
+    let mut inodes: FastMap<Key, u32> = FastMap::default();
     for index in 0..tallies.len() {
-        let (key, tally) = &tallies[index];
+        let (key, tally) = &mut tallies[index];
+        if let What::Inode(..) = key.what {
+            *key = one_inode(*key);
+            same[index] = *inodes.entry(*key).or_insert(index as u32);
+            continue;
+        }
         let What::Word(process, address) = key.what else { continue };
         let Some(site) = heaviest(tally) else { continue };
         match stacks.tells(site) {
@@ -44,7 +56,7 @@ pub fn unify(tallies: &mut [(Key, Tally)], symbols: &Symbols) -> Vec<u32> {
     for (index, &one) in same.iter().enumerate() {
         if one as usize != index {
             let tally = std::mem::take(&mut tallies[index].1);
-            tallies[one as usize].1.absorb(tally);
+            tallies[one as usize].1.merge(tally);
         }
     }
     same
@@ -53,20 +65,6 @@ pub fn unify(tallies: &mut [(Key, Tally)], symbols: &Symbols) -> Vec<u32> {
 fn heaviest(tally: &Tally) -> Option<StackId> {
     let site = tally.sites.iter().max_by_key(|&(&stack, &(_, time))| (time, stack));
     site.map(|(&stack, _)| stack)
-}
-
-impl Tally {
-    fn absorb(&mut self, other: Self) {
-        self.waits += other.waits;
-        self.time += other.time;
-        self.longest = self.longest.max(other.longest);
-        self.waiters.extend(other.waiters);
-        for (stack, (count, time)) in other.sites {
-            let site = self.sites.entry(stack).or_default();
-            site.0 += count;
-            site.1 += time;
-        }
-    }
 }
 
 /// What a stack tells about its futex word.
