@@ -16,6 +16,7 @@ mod path;
 mod report;
 mod rows;
 #[cfg(test)]
+#[path = "schedule_for_tests.rs"]
 mod schedule;
 mod stacks;
 mod utilisation;
