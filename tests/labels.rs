@@ -159,10 +159,7 @@ fn a_unix_socket_filled_from_two_others_is_joined_with_neither() {
         scene.ended_by(200, WRITE, descriptor);
     }
     let report = end(scene);
-    assert_eq!(
-        labels(&report)[..2],
-        ["unix socket: xz <-> find", "unix socket: find <-> xz"]
-    );
+    assert_eq!(labels(&report)[..2], ["unix socket: xz <-> find", "unix socket: find <-> xz"]);
 }
 
 #[test]
@@ -297,6 +294,16 @@ fn the_headline_names_the_pipe_in_a_sentence() {
     }
     let headline = end(scene).verdict.headline;
     assert!(headline.ends_with(", mostly for the pipe xz -> find, sh"), "{headline}");
+}
+
+#[test]
+fn one_thread_is_spoken_of_as_one() {
+    let mut scene = Scene::default();
+    scene.root(100, b"/bin/app", &["app"]);
+    scene.run(100, 9 * MS, None);
+    scene.end(100, 100, Some(0));
+    let headline = report(scene).verdict.headline;
+    assert_eq!(headline, "1 thread, 1.0 of 2 CPUs used: it ran 100 % of its time");
 }
 
 #[test]

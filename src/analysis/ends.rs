@@ -111,7 +111,11 @@ impl Ends {
     }
 
     /// Brings together what was seen, with what inodes are called.
-    pub fn join<'a>(self, labels: &FastMap<u64, ObjectInfo>, timelines: &'a Timelines) -> Joined<'a> {
+    pub fn join<'a>(
+        self,
+        labels: &FastMap<u64, ObjectInfo>,
+        timelines: &'a Timelines,
+    ) -> Joined<'a> {
         let mut sides: BTreeMap<u64, Sides> = BTreeMap::new();
         for (inode, process, role) in sorted(self.seen) {
             let sides = sides.entry(inode).or_default();

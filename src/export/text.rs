@@ -161,7 +161,10 @@ impl Text<'_> {
         if shown.is_empty() {
             return Ok(());
         }
-        self.heading("Top waits", "time of all waiters; its share; waits; the longest; threads; what")?;
+        self.heading(
+            "Top waits",
+            "time of all waiters; its share; waits; the longest; threads; what",
+        )?;
         for object in shown {
             writeln!(
                 self.out,

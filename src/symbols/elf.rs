@@ -247,9 +247,8 @@ impl Elf {
 
     /// The offset in the file of an address of code as linked.
     pub fn offset_of(&self, address: u64) -> Option<u64> {
-        let covers = |s: &&Segment| {
-            s.executable && address >= s.address && address - s.address < s.size
-        };
+        let covers =
+            |s: &&Segment| s.executable && address >= s.address && address - s.address < s.size;
         let segment = self.segments.iter().find(covers)?;
         (address - segment.address).checked_add(segment.offset)
     }
