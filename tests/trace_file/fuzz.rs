@@ -110,6 +110,7 @@ fn most_memory() -> u64 {
 }
 
 #[test]
+#[allow(clippy::print_stdout)] // how far it got, for CI's log
 fn damaged_traces_are_read_or_refused_and_nothing_panics() {
     let corpus = corpus();
     for file in &corpus {

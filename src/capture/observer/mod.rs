@@ -430,7 +430,7 @@ mod tests {
         let (pid, tid) = (Pid(std::process::id()), own_tid());
         let fd = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&listener)).expect("open");
         let mut observer = Observer::new(false);
-        let mut look = |observer: &mut Observer| {
+        let look = |observer: &mut Observer| {
             let accept = 43;
             let (call, label) = observer.describe(pid, tid, accept, [fd, 0, 0, 0, 0, 0]);
             (call.fd, observer.object(pid, Nanos(1), &call, label).map(|o| o.label.to_string()))
