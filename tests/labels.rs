@@ -297,6 +297,16 @@ fn the_headline_names_the_pipe_in_a_sentence() {
 }
 
 #[test]
+fn one_thread_is_spoken_of_as_one() {
+    let mut scene = Scene::default();
+    scene.root(100, b"/bin/app", &["app"]);
+    scene.run(100, 9 * MS, None);
+    scene.end(100, 100, Some(0));
+    let headline = report(scene).verdict.headline;
+    assert_eq!(headline, "1 thread, 1.0 of 2 CPUs used: it ran 100 % of its time");
+}
+
+#[test]
 fn shares_of_functions_are_of_all_samples() {
     // More functions than a report has rows.
     let mut scene = Scene::default();

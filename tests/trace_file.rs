@@ -12,6 +12,8 @@ use timesink::trace::Writer;
 
 #[path = "trace_file/any.rs"]
 mod any;
+#[path = "trace_file/fuzz.rs"]
+mod fuzz;
 #[path = "trace_file/golden.rs"]
 mod golden;
 #[path = "trace_file/make.rs"]

@@ -2,31 +2,11 @@
 //! that libFuzzer allows (2 GB) must do.
 #![no_main]
 
+#[path = "../examine.rs"]
+mod examine;
+
 use libfuzzer_sys::fuzz_target;
-use timesink::model::Event;
-use timesink::model::StackId;
-use timesink::model::Trace;
-use timesink::trace::TraceFile;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(trace) = TraceFile::from_bytes(bytes.to_vec()) else { return };
-    let mut last = timesink::model::Nanos::ZERO;
-    let mut count = 0_u64;
-    trace.for_each(&mut |event| {
-        assert!(last <= event.time(), "events come in order");
-        last = event.time();
-        count += 1;
-    });
-    let mut again = 0_u64;
-    trace.for_each(&mut |_| again += 1);
-    assert_eq!(count, again, "the same every time");
-    trace.for_each_but_intervals(&mut |event| {
-        assert!(!matches!(event, Event::Interval(_) | Event::Gap(_)));
-    });
-    for stack in 0..trace.symbols().stacks.len().min(1000) {
-        trace.symbols().functions(StackId(stack as u32));
-    }
-    for damage in trace.damage() {
-        let _ = damage.to_string();
-    }
+    examine::examine(bytes);
 });

@@ -55,7 +55,7 @@ pub fn verdict(report: &Report) -> Verdict {
     };
     Verdict {
         kind,
-        headline: format!("{cpus}: {story}"),
+        headline: format!("{cpus}: {}", if threads == 1 { of_one(&story) } else { story }),
         object,
         confidence: Confidence { level: level.0, value: level.1 },
     }
@@ -166,6 +166,12 @@ fn sentence(state: State, time: Nanos, share: f64, object: Option<&Object>) -> S
             }
         });
     format!("{} of their time they waited {what}{mostly}", percent(share))
+}
+
+/// A story about several, told of one.
+fn of_one(story: &str) -> String {
+    let pronouns = [("they were", "it was"), ("they ", "it "), ("their time", "its time")];
+    pronouns.iter().fold(story.to_owned(), |story, (many, one)| story.replace(many, one))
 }
 
 /// `the pipe find -> xz` for `pipe: find -> xz`.

@@ -225,10 +225,10 @@ impl Observer {
                 }
             }
             FdKind::SocketOther => {
-                if let Some((kind, label)) = self.sockets.find(pid, call.inode) {
-                    call.fd = kind;
-                    return (call, Some(label));
-                }
+                // One that is not in the tables yet gets its name at a later look.
+                let found = self.sockets.find(pid, call.inode);
+                call.fd = found.as_ref().map_or(call.fd, |found| found.0);
+                return (call, found.map(|found| found.1));
             }
             _ => {}
         }
@@ -421,6 +421,27 @@ mod tests {
         assert_eq!(look.object.expect("new").label.to_string(), format!("tcp {address} listening"));
         assert!(look.stack.is_none());
         drop(std::net::TcpStream::connect(address));
+    }
+
+    #[test]
+    fn a_socket_that_was_met_before_it_had_a_name_gets_it_later() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let (pid, tid) = (Pid(std::process::id()), own_tid());
+        let fd = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&listener)).expect("open");
+        let mut observer = Observer::new(false);
+        let look = |observer: &mut Observer| {
+            let accept = 43;
+            let (call, label) = observer.describe(pid, tid, accept, [fd, 0, 0, 0, 0, 0]);
+            (call.fd, observer.object(pid, Nanos(1), &call, label).map(|o| o.label.to_string()))
+        };
+        // As if the tables had just been read, before there was such a socket.
+        observer.sockets.wait_until(Nanos(u64::MAX));
+        assert_eq!(look(&mut observer), (FdKind::SocketOther, None));
+        observer.sockets.wait_until(Nanos::ZERO);
+        let named = format!("tcp {address} listening");
+        assert_eq!(look(&mut observer), (FdKind::SocketInet, Some(named)));
+        assert_eq!(look(&mut observer), (FdKind::SocketInet, None), "told once");
     }
 
     #[test]

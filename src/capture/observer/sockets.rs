@@ -12,9 +12,11 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 
-/// The tables are read again for a socket they did not have, but not more often than this:
-/// with many sockets on the machine they are long.
-const REREAD_AFTER: Nanos = Nanos::from_millis(200);
+/// The tables are read again for a socket they did not have, but only after so many times what
+/// reading them took: with many sockets on the machine they are long.
+const REREAD_AFTER: u64 = 20;
+/// And not sooner or later than this, ns.
+const REREAD_BETWEEN: (u64, u64) = (5_000_000, 200_000_000);
 
 /// A table longer than this is cut there, bytes.
 const TABLE_BYTES: usize = 8 << 20;
@@ -23,20 +25,25 @@ const TABLE_BYTES: usize = 8 << 20;
 #[derive(Debug, Default)]
 pub struct Sockets {
     known: FastMap<u64, (FdKind, Text)>,
-    read_at: Nanos,
+    next_read: Nanos,
 }
 
 impl Sockets {
+    /// Reads no tables before `time`.
+    #[cfg(test)]
+    pub fn wait_until(&mut self, time: Nanos) {
+        self.next_read = time;
+    }
+
     /// Kind and label of the socket with `inode`, seen from the network namespace of `pid`.
     pub fn find(&mut self, pid: Pid, inode: u64) -> Option<(FdKind, Text)> {
         if let Some(found) = self.known.get(&inode) {
             return Some(found.clone());
         }
         let now = monotonic();
-        if self.read_at != Nanos::ZERO && now - self.read_at < REREAD_AFTER {
+        if now < self.next_read {
             return None;
         }
-        self.read_at = now;
         // What was there before may have been closed and its inode used again.
         self.known.clear();
         for protocol in ["tcp", "tcp6", "udp", "udp6"] {
@@ -53,6 +60,9 @@ impl Sockets {
                 self.known.insert(inode, (FdKind::SocketUnix, label));
             }
         }
+        let (after, (least, most)) = (monotonic(), REREAD_BETWEEN);
+        let pause = ((after - now).0 * REREAD_AFTER).clamp(least, most);
+        self.next_read = after + Nanos(pause);
         self.known.get(&inode).cloned()
     }
 }
