@@ -35,8 +35,8 @@ pub struct Key {
 pub enum What {
     /// A futex word of a process.
     Word(ProcessId, u64),
-    /// An inode behind a descriptor.
-    Inode(FdKind, u64),
+    /// An inode behind a descriptor, with its device.
+    Inode(FdKind, u32, u64),
     /// A descriptor whose inode is not known.
     Descriptor(ProcessId, u64, FdKind),
     /// A child, by the pid that was waited for (0: any).
@@ -70,10 +70,7 @@ impl Key {
                 What::Word(process, call.arg0)
             }
             (_, Some(call)) if call.fd == FdKind::None => What::Call(process, call.number),
-            // All anonymous files of a kernel share one inode: only their descriptor tells them apart.
-            (_, Some(call)) if call.inode != 0 && !is_anonymous(call.fd) => {
-                What::Inode(call.fd, call.inode)
-            }
+            (_, Some(call)) if call.inode != 0 => What::Inode(call.fd, call.device, call.inode),
             (_, Some(call)) => What::Descriptor(process, call.arg0 & 0xffff_ffff, call.fd),
         };
         Self { state, what }
@@ -129,7 +126,7 @@ pub struct Tally {
 pub struct Objects {
     index: FastMap<Key, usize>,
     tallies: Vec<(Key, Tally)>,
-    labels: FastMap<u64, ObjectInfo>,
+    labels: FastMap<(u32, u64), ObjectInfo>,
     descriptors: FastMap<(Pid, u32), ObjectInfo>,
 }
 
@@ -162,8 +159,8 @@ impl Objects {
 
     /// Remembers what an inode or descriptor is called.
     pub fn describe(&mut self, info: &ObjectInfo) {
-        if info.inode != 0 && !is_anonymous(info.kind) {
-            self.labels.insert(info.inode, info.clone());
+        if info.inode != 0 {
+            self.labels.insert((info.device, info.inode), info.clone());
         }
         self.descriptors.insert((info.pid, info.descriptor), info.clone());
     }
@@ -222,7 +219,7 @@ fn fold_rest(tallies: &mut Vec<(Key, Tally)>) {
 struct Namer<'a> {
     timelines: &'a Timelines,
     symbols: &'a Symbols,
-    labels: &'a FastMap<u64, ObjectInfo>,
+    labels: &'a FastMap<(u32, u64), ObjectInfo>,
     descriptors: &'a FastMap<(Pid, u32), ObjectInfo>,
 }
 
@@ -288,7 +285,7 @@ impl Namer<'_> {
     fn whereabouts(&self, key: Key) -> (u32, u64) {
         match key.what {
             What::Word(process, address) => (self.pid(process).0, address),
-            What::Inode(_, inode) => (0, inode),
+            What::Inode(_, _, inode) => (0, inode),
             What::Descriptor(process, ..)
             | What::Child(process, _)
             | What::Call(process, _)
@@ -305,7 +302,9 @@ impl Namer<'_> {
                 format!("join of a thread or barrier {address:#x}{at}")
             }
             What::Word(_, address) => format!("{} {address:#x}{at}", kind(key)),
-            What::Inode(fd, inode) => match self.labels.get(&inode) {
+            What::Inode(fd, device, inode) => match self.labels.get(&(device, inode)) {
+                // Its number says nothing to a reader: that of its first descriptor does.
+                Some(info) if is_anonymous(fd) => format!("{fd} {}{at}", info.descriptor),
                 Some(info) if !info.label.is_empty() => {
                     format!("{}{at}", named(fd, &info.label, inode))
                 }
@@ -366,7 +365,7 @@ fn kind(key: Key) -> &'static str {
         (State::PageFault, _) => "memory",
         (State::Network, _) => "socket",
         (State::Pipe, _) => "pipe",
-        (_, What::Inode(FdKind::Epoll, _) | What::Descriptor(_, _, FdKind::Epoll)) => "epoll",
+        (_, What::Inode(FdKind::Epoll, ..) | What::Descriptor(_, _, FdKind::Epoll)) => "epoll",
         (State::Disk, What::Inode(..) | What::Descriptor(..)) => "file",
         (State::Disk, _) => "disk",
         (State::Unknown, _) => "unknown",
