@@ -7,6 +7,7 @@ use clap::Subcommand;
 use clap::ValueEnum;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Run a program and be told where its time went: running, waiting for a CPU, for a lock,
 /// the disk, the network, a child, a timer. Needs no root and no change to the program.
@@ -31,6 +32,13 @@ pub enum Command {
         timesink run -o out -- sh -c 'make -j4 | tee log'\n  \
         sudo timesink run -- ./server     (sees most; the command still runs as you)")]
     Run(Run),
+    /// Record processes that already run, with all their threads and descendants, then explain them
+    ///
+    /// Needs the kernel tier: root, or what `timesink doctor` says. Leaves the same files as `run`.
+    /// The processes are not touched: Ctrl-C ends the recording, never them.
+    #[command(after_help = "Examples:\n  sudo timesink attach 1234 --for 10s\n  \
+        sudo timesink attach $(pgrep -x nginx)     (Ctrl-C ends the recording)")]
+    Attach(Attach),
     /// Print the report of a trace again: text, JSON or HTML
     Report(ReportArgs),
     /// Draw a flame graph of a trace: where it ran, or what it waited for
@@ -63,6 +71,45 @@ pub struct Run {
         value_name = "CMD"
     )]
     pub command: Vec<OsString>,
+}
+
+/// `timesink attach`.
+#[derive(Args, Debug)]
+pub struct Attach {
+    /// Ids of the processes
+    #[arg(required = true, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pids: Vec<u32>,
+    /// End after this time, as 500ms, 10s, 5m or 1h [default: when all have ended]
+    #[arg(long = "for", value_name = "DUR", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Directory for the results [default: timesink-out/NAME-TIME]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// CPU samples per second and CPU; 0 takes none
+    #[arg(long, value_name = "HZ", default_value_t = 997, value_parser = clap::value_parser!(u32).range(0..=20_000))]
+    pub freq: u32,
+    /// Take no stacks of waits (cheaper for programs that switch a million times a second)
+    #[arg(long)]
+    pub no_wait_stacks: bool,
+    /// Only record: leave trace.timesink, print and convert nothing
+    #[arg(long)]
+    pub record_only: bool,
+}
+
+/// A time with its unit; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("`{unit}` is no unit of time; use ms, s, m or h, as in 10s")),
+    };
+    let seconds: f64 = number.parse().map_err(|_| "a number is needed, as in 10s".to_owned())?;
+    let duration = Duration::try_from_secs_f64(seconds * scale).map_err(|e| e.to_string())?;
+    if duration.is_zero() { Err("it must be longer than 0".to_owned()) } else { Ok(duration) }
 }
 
 /// How to record.

@@ -1,9 +1,11 @@
 //! The only wiring: arguments -> source -> trace file -> analysis -> exports.
 
+mod attach;
 mod demo;
 mod output_dir;
 mod outputs;
 mod record;
+mod recorder;
 mod source;
 mod terminal;
 
@@ -26,7 +28,6 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::anyhow;
 use anyhow::bail;
-use std::fs::File;
 use std::io;
 use std::io::BufWriter;
 use std::io::Write;
@@ -40,6 +41,7 @@ pub const EXIT_FAILED: u8 = 125;
 pub fn dispatch(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Run(args) => run(&args),
+        Command::Attach(args) => attach::attach(&args),
         Command::Report(args) => report(&args),
         Command::Flamegraph(args) => flamegraph(&args),
         Command::Export(args) => convert(&args),
@@ -163,9 +165,10 @@ fn to_output(
     write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
 ) -> Result<u8> {
     let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(if let Some(path) = path {
-        let file = File::create(path).with_context(|| {
-            format!("cannot write {}: give another file with -o", path.display())
-        })?;
+        let file =
+            output_dir::private().truncate(true).create(true).open(path).with_context(|| {
+                format!("cannot write {}: give another file with -o", path.display())
+            })?;
         Box::new(file)
     } else {
         Box::new(io::stdout().lock())

@@ -126,6 +126,7 @@ fn pipes_and_futexes_are_named_with_their_wakers() {
     for (call, waker) in &on_pipe {
         let inode = recording.reported("pipe_inode");
         assert!(inode.contains(&call.inode), "{call:?} is one of {inode:?}");
+        assert_eq!(u64::from(call.device), recording.reported("pipe_device")[0], "{call:?}");
         let waker = waker.expect("the other end");
         assert!(waker.in_tree, "{waker:?}");
         assert_eq!(waker.call, Some(1), "write");

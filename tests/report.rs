@@ -97,3 +97,22 @@ fn hostile_names_reach_no_terminal() {
     let text = String::from_utf8(text).expect("UTF-8");
     assert!(text.contains("\\x1b[2J\\xff\\n") && !text.contains('\x1b'), "{text}");
 }
+
+#[test]
+fn one_inode_number_on_two_devices_is_two_objects() {
+    let mut drawn = events(&[Drawing { tid: 100, pid: 100, row: "RDDRDDDR" }]);
+    let mut waits = drawn.iter_mut().filter_map(|event| match event {
+        Event::Interval(Interval { call: Some(call), .. }) => Some(call),
+        _ => None,
+    });
+    for device in [1, 2] {
+        let call = waits.next().expect("two waits for the disk");
+        *call = Call { fd: FdKind::File, device, inode: 77, ..*call };
+    }
+    drop(waits);
+    let report = analyse(&MemoryTrace::new(drawn), None);
+    let disks: Vec<u64> =
+        report.objects.iter().filter(|o| o.address == 77).map(|o| o.wait_ns).collect();
+    assert_eq!(disks.len(), 2, "{:?}", report.objects);
+    assert_sums(&report);
+}

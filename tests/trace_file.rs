@@ -527,3 +527,35 @@ fn a_chunk_of_an_unknown_kind_is_skipped_and_counted() {
     assert_eq!(found.len(), 10);
     assert_eq!(trace.damage(), &[Damage::UnknownChunks { count: 1 }]);
 }
+
+#[test]
+fn a_killed_recording_ends_at_its_last_mark() {
+    let mut writer = Writer::new(Vec::new(), &Info::synthetic()).expect("memory");
+    let events: Vec<Event> = intervals(10).collect();
+    let last = events.iter().map(Event::time).max().expect("ten");
+    for event in &events {
+        writer.record(&Record::Event(event.clone())).expect("memory");
+    }
+    let at = |ns| Clocks { monotonic: Nanos(ns), ..Clocks::default() };
+    let marks = [last.0 + 5_000_000, last.0 + 9_000_000];
+    for mark in marks {
+        writer.mark(at(mark)).expect("memory");
+    }
+    let bytes = writer.into_inner();
+    let trace = read(bytes.clone());
+    assert_eq!(trace.damage(), &[Damage::Unfinished]);
+    assert_eq!(trace.recorded_until(), Some(Nanos(marks[1])));
+    let report = timesink::analysis::analyse(&trace, None);
+    let first =
+        events.iter().filter_map(|e| if let Event::Interval(i) = e { Some(i.off) } else { None });
+    let first = first.min().expect("ten");
+    assert_eq!(report.wall_ns, (Nanos(marks[1]) - first).0, "to the mark, not to the last event");
+    // A cut inside the last mark falls back to the one before.
+    let cut = read(bytes[..bytes.len() - 3].to_vec());
+    assert_eq!(cut.recorded_until(), Some(Nanos(marks[0])));
+    // A summary knows better than any mark.
+    let mut writer = Writer::new(Vec::new(), &Info::synthetic()).expect("memory");
+    writer.mark(at(9)).expect("memory");
+    writer.finish(&Summary { clocks: at(7), ..Summary::default() }).expect("memory");
+    assert_eq!(read(writer.into_inner()).recorded_until(), Some(Nanos(7)));
+}

@@ -81,7 +81,7 @@ pub struct Machine {
 }
 
 fn futex(arg0: u64, arg1: u64, arg2: u32) -> Call {
-    Call { number: 202, arg0, arg1, arg2, fd: FdKind::None, inode: 0 }
+    Call { number: 202, arg0, arg1, arg2, ..Call::default() }
 }
 
 impl Machine {
@@ -368,7 +368,7 @@ impl Machine {
 }
 
 fn descriptor(number: u16, fd: u64, kind: FdKind, inode: u64) -> Call {
-    Call { number, arg0: fd, arg1: 0, arg2: 64, fd: kind, inode }
+    Call { number, arg0: fd, arg2: 64, fd: kind, inode, ..Call::default() }
 }
 
 fn interval(thread: &Thread, on: u64, cpu: usize, open: bool) -> Interval {

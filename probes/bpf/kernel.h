@@ -3,6 +3,7 @@
 #ifndef TIMESINK_KERNEL_H
 #define TIMESINK_KERNEL_H
 
+#define PF_EXITING 0x00000004
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 4
 #define PROT_EXEC 4
@@ -151,6 +152,7 @@ struct task_struct {
 	int exit_code;
 	int pid;
 	int tgid;
+	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	unsigned long nvcsw, nivcsw;
 	char comm[16];

@@ -53,8 +53,10 @@ struct interval {
 	__u8 left;
 	__u8 waker_context;
 	__u8 flags;
+	__u32 dev; /* device of the inode */
+	__u32 pad;
 };
-_Static_assert(sizeof(struct interval) == 88, "interval");
+_Static_assert(sizeof(struct interval) == 96, "interval");
 
 /* Per-CPU cursors and counters, one map element each, shared with the recorder by mmap. */
 struct cpu_shared {
@@ -146,7 +148,7 @@ _Static_assert(sizeof(struct map_event) == 64 + 4352, "map_event");
 
 struct object_event {
 	struct header h;
-	__u64 inode;
+	__u64 inode; /* of an anonymous file: the key of what it shares with its copies */
 	__u32 fd;
 	__u32 fd_kind;
 	__u8 local[16];
@@ -156,7 +158,7 @@ struct object_event {
 	__u16 family;
 	__u16 protocol;
 	__u32 path_bytes;
-	__u32 pad;
+	__u32 dev;
 	char bytes[PATH_MAX_BYTES + 256];
 };
 _Static_assert(sizeof(struct object_event) == 88 + 4352, "object_event");
@@ -192,7 +194,7 @@ struct want {
 	__u16 call;
 	__u8 fd_kind;
 	__u8 first;
-	__u32 pad;
+	__u32 dev;
 };
 _Static_assert(sizeof(struct want) == 48, "want");
 
@@ -206,7 +208,17 @@ struct exit_event {
 	struct want want;
 	struct interval open; /* off_ns 0: it was on a CPU */
 };
-_Static_assert(sizeof(struct exit_event) == 240, "exit_event");
+_Static_assert(sizeof(struct exit_event) == 248, "exit_event");
+
+/* A thread that ran already when it was put into the tree. */
+struct found_event {
+	struct header h;
+	__u32 parent_tid;
+	__u32 parent_pid;
+	char comm[COMM];
+	struct books books; /* as of then */
+};
+_Static_assert(sizeof(struct found_event) == 96, "found_event");
 
 #define EXIT_LAST 1	 /* the last thread of its process */
 #define EXIT_ALIVE 2	 /* no exit: the recording ended */
@@ -236,8 +248,10 @@ struct known_file {
 	__u64 number;
 	__u32 fd;
 	__u32 kind;
+	__u32 dev;
+	__u32 pad;
 };
-_Static_assert(sizeof(struct known_file) == 32, "known_file");
+_Static_assert(sizeof(struct known_file) == 40, "known_file");
 
 #define THREAD_WAITING 1 /* the root before its exec: nothing of it counts */
 #define THREAD_DEAD 2	 /* after its exit event */
@@ -260,6 +274,6 @@ struct thread {
 	__u32 seq;
 	__u32 pad;
 };
-_Static_assert(sizeof(struct thread) == 88 + 24 + 48 + 40 + 32 + 128 + 16, "thread");
+_Static_assert(sizeof(struct thread) == 96 + 24 + 48 + 40 + 32 + 160 + 16, "thread");
 
 #endif

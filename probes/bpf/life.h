@@ -109,6 +109,8 @@ int BPF_PROG(ts_exit, struct task_struct *task)
 		return 0;
 	if (t->flags & THREAD_WAITING)
 		return 0;
+	if (t->flags & THREAD_FOUND)
+		wait_of_found(t, task);
 	t->flags |= THREAD_DEAD;
 	fill_header(&e.h, KIND_EXIT, bpf_ktime_get_ns(), t->r.tid, t->tgid);
 	struct signal_struct *signal = task->signal;
@@ -146,6 +148,10 @@ int ts_survey(struct bpf_iter__task *ctx)
 	struct thread *t = bpf_task_storage_get(&threads, task, 0, 0);
 	if (!t || (t->flags & (THREAD_WAITING | THREAD_DEAD)))
 		return 0;
+	if ((t->flags & THREAD_FOUND) && !wait_of_found(t, task) && !task->on_cpu) {
+		t->r.off_ns = t->first_seen_ns;
+		t->r.left = LEFT_UNKNOWN;
+	}
 	fill_header(&e.h, KIND_EXIT, bpf_ktime_get_ns(), t->r.tid, t->tgid);
 	e.h.flags = EXIT_ALIVE;
 	e.open = t->r;

@@ -92,18 +92,37 @@ static __noinline __u32 walk_path(char *out, __u64 address, __u64 fs_address)
 	return used;
 }
 
-/* Tells the recorder, once for each (process, descriptor, inode), what a thread waits on. */
-static __noinline int describe(struct task_struct *task, struct thread *t, __u64 address, __u32 slot)
+/* An inode number is one file's only together with its device. */
+static __always_inline __u64 object_key(__u64 number, __u32 dev)
 {
-	struct known_file *f = &t->files[slot & 3];
-	struct seen_key key = { .object = f->number, .tgid = t->tgid, .what = f->fd };
+	return number + (__u64)dev * 0x9e3779b97f4a7c15ULL;
+}
+
+/* All anonymous files of a kernel share one inode. What tells them apart, and is the same for every
+ * copy of the descriptor in every process, is what they keep: an eventfd its counter, an epoll its
+ * list. Its address, salted and cut, names it; two living ones differ. */
+static __always_inline __u64 number_of(__u64 address, __u64 inode, __u32 kind)
+{
+	if (kind < FD_EVENTFD)
+		return BPF_CORE_READ((struct inode *)inode, i_ino);
+	__u64 kept = (__u64)BPF_CORE_READ((struct file *)address, private_data);
+	__u64 key = ((kept ? kept : address) ^ key_salt) * 0x9e3779b97f4a7c15ULL;
+	return (key ^ key >> 32) & 0xffffffffffffULL;
+}
+
+/* Tells the recorder, once for each (process, descriptor, object), what a thread waits on. */
+static __noinline int describe(struct task_struct *task, struct thread *t, __u64 address, struct known_file *f,
+			       __u32 which)
+{
+	struct seen_key key = { .object = object_key(f->number, f->dev), .tgid = t->tgid, .what = f->fd };
 	if (bpf_map_lookup_elem(&described, &key))
 		return 0;
-	struct object_event *e = room(ROOM_SWITCH);
+	struct object_event *e = room(which);
 	if (!e)
 		return 0;
 	fill_header(&e->h, KIND_OBJECT, bpf_ktime_get_ns(), t->r.tid, t->tgid);
 	e->inode = f->number;
+	e->dev = f->dev;
 	e->fd = f->fd;
 	e->fd_kind = f->kind;
 	e->family = 0;
@@ -137,30 +156,38 @@ static __noinline int describe(struct task_struct *task, struct thread *t, __u64
 	return 0;
 }
 
-/* Kind and inode of the file behind `fd`, remembered for the last few descriptors of the
- * thread. All of (f_op, inode, inode number) must repeat: files and inodes are recycled. */
+/* Kind and number of the file behind `fd`, as they are now. */
+static __noinline int look_anew(struct known_file *f, __u64 file, __u64 f_op, __u64 inode, __u32 fd)
+{
+	f->f_op = f_op;
+	f->inode = inode;
+	f->fd = fd;
+	f->kind = kind_of(file, f_op, inode);
+	f->dev = BPF_CORE_READ((struct inode *)inode, i_sb, s_dev);
+	f->number = number_of(file, inode, f->kind);
+	return 0;
+}
+
+/* The same, remembered for the last few descriptors of the thread. All of (f_op, inode, number)
+ * must repeat: files and inodes are recycled. */
 static __noinline int look_at_file(struct task_struct *task, struct thread *t, __u32 fd)
 {
 	__u64 file = file_of(task, fd);
 	t->r.fd_kind = FD_UNKNOWN;
 	t->r.inode = 0;
+	t->r.dev = 0;
 	if (!file)
 		return 0;
-	__u32 slot = fd & 3;
-	struct known_file *f = &t->files[slot];
+	struct known_file *f = &t->files[fd & 3];
 	__u64 f_op = (__u64)BPF_CORE_READ((struct file *)file, f_op);
-	struct inode *inode = BPF_CORE_READ((struct file *)file, f_inode);
-	__u64 number = BPF_CORE_READ(inode, i_ino);
-	if (f->f_op != f_op || f->inode != (__u64)inode || f->number != number || f->fd != fd) {
-		f->f_op = f_op;
-		f->inode = (__u64)inode;
-		f->number = number;
-		f->fd = fd;
-		f->kind = kind_of(file, f_op, (__u64)inode);
-		describe(task, t, file, slot);
+	__u64 inode = (__u64)BPF_CORE_READ((struct file *)file, f_inode);
+	if (f->f_op != f_op || f->inode != inode || f->fd != fd || f->number != number_of(file, inode, f->kind)) {
+		look_anew(f, file, f_op, inode, fd);
+		describe(task, t, file, f, ROOM_SWITCH);
 	}
 	t->r.fd_kind = f->kind;
-	t->r.inode = number;
+	t->r.inode = f->number;
+	t->r.dev = f->dev;
 	return 0;
 }
 

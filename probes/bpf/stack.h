@@ -50,7 +50,9 @@ static __always_inline void account_wait(struct thread *t, __u64 on)
 		t->axis += end - off;
 	__u32 points = t->axis > t->next_point ? count_points(t) : 0;
 	__u8 class = call_class[t->r.call & 511];
-	__u64 object = class & CALL_FD ? t->r.inode : class & CALL_ADDRESS ? t->r.arg0 : 0;
+	__u64 object = class & CALL_FD	     ? object_key(t->r.inode, t->r.dev)
+		       : class & CALL_ADDRESS ? t->r.arg0
+					      : 0;
 	__u64 key = (object ^ ((__u64)t->r.call << 48) ^ 1) * 0x9e3779b97f4a7c15ULL;
 	bool first = t->keys[key >> 62] != key && first_of_its_kind(t, object, key);
 	if (!points && !first)
@@ -63,6 +65,7 @@ static __always_inline void account_wait(struct thread *t, __u64 on)
 	t->want.arg1 = t->r.arg1;
 	t->want.arg2 = t->r.arg2;
 	t->want.inode = t->r.inode;
+	t->want.dev = t->r.dev;
 	t->want.fd_kind = t->r.fd_kind;
 }
 

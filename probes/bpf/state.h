@@ -11,6 +11,7 @@ const volatile __u8 has_prev_state = 1;    /* sched_switch passes the state (5.1
 const volatile __u32 preempt_distance = 0; /* from the run queue to the preemption counter, in the per-CPU area */
 const volatile __u8 knows_preempt = 0;     /* whether that distance is known */
 const volatile __u8 by_bell = 0;           /* stacks of waits are taken in an interrupt, not at sys_exit */
+const volatile __u64 key_salt = 0;         /* random: keys of anonymous files must not tell kernel addresses */
 const volatile __u32 own_tgid = 0;         /* the recorder, for calibration */
 const volatile __s32 sample_fds[8] = { -1, -1, -1, -1, -1, -1, -1, -1 };
 
@@ -37,6 +38,24 @@ struct {
 	__type(key, __u32);
 	__type(value, struct cpu_shared);
 } cpus SEC(".maps");
+
+/* What a thread that was found off the CPU waits in, until it is back. `off_ns`, written last, says
+ * that the rest is there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct interval);
+} found SEC(".maps");
+
+/* Processes whose threads and children ts_adopt puts into the tree. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u8);
+} adopted SEC(".maps");
 
 /* Interval rings of all CPUs, one behind the other. */
 struct {
@@ -66,7 +85,7 @@ struct {
 } bell SEC(".maps");
 
 /* Room to put a large event together; one per program kind, as one may interrupt another. */
-enum { ROOM_SWITCH, ROOM_EXIT_CALL, ROOM_SAMPLE, ROOM_LIFECYCLE, ROOM_MAP, ROOMS };
+enum { ROOM_SWITCH, ROOM_EXIT_CALL, ROOM_SAMPLE, ROOM_LIFECYCLE, ROOM_MAP, ROOM_ADOPT, ROOMS };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, ROOMS);

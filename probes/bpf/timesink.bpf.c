@@ -62,6 +62,29 @@ static __always_inline __u8 how_it_left(__u32 state)
 	return state & 2 ? LEFT_DISK : LEFT_SLEEP;
 }
 
+/* A thread that was found off the CPU and has not been seen since: what it waits in goes to where
+ * it would be had it been seen to leave. What woke it may be there already. False if it was found
+ * on a CPU, or if what it waits in was not seen. */
+static __noinline bool wait_of_found(struct thread *t, struct task_struct *task)
+{
+	t->flags &= ~THREAD_FOUND;
+	struct interval *s = bpf_task_storage_get(&found, task, 0, 0);
+	if (!s || !s->off_ns)
+		return false;
+	t->r.off_ns = s->off_ns;
+	t->r.arg0 = s->arg0;
+	t->r.arg1 = s->arg1;
+	t->r.arg2 = s->arg2;
+	t->r.inode = s->inode;
+	t->r.dev = s->dev;
+	t->r.fd_kind = s->fd_kind;
+	t->r.call = s->call;
+	t->r.left = s->left;
+	t->r.taker = NO_TID;
+	t->r.flags = INTERVAL_FOUND;
+	return true;
+}
+
 static __always_inline void left_cpu(void *ctx, struct cpu_shared *c, __u32 cpu, struct thread *t,
 				     struct task_struct *prev, __u32 taker, __u32 state, __u64 now)
 {
@@ -81,6 +104,7 @@ static __always_inline void left_cpu(void *ctx, struct cpu_shared *c, __u32 cpu,
 	t->r.arg2 = regs->dx;
 	t->r.fd_kind = FD_NONE;
 	t->r.inode = 0;
+	t->r.dev = 0;
 	if (call < NO_CALL) {
 		t->r.call = call;
 		if ((call_class[call & 511] & CALL_FD) && call < 512 && left != LEFT_PREEMPTED)
@@ -92,21 +116,20 @@ static __always_inline void left_cpu(void *ctx, struct cpu_shared *c, __u32 cpu,
 	}
 }
 
-static __always_inline void got_cpu(struct cpu_shared *c, __u32 cpu, struct thread *t, __u64 now)
+static __always_inline void got_cpu(struct cpu_shared *c, __u32 cpu, struct thread *t, struct task_struct *task,
+				    __u64 now)
 {
 	c->current_tid = t->r.tid;
 	c->current = CURRENT_IN_TREE;
 	if (t->flags & (THREAD_WAITING | THREAD_DEAD))
 		return;
 	if (t->flags & THREAD_FOUND) {
-		t->flags &= ~THREAD_FOUND;
-		if (!t->r.off_ns) { /* met while it was off the CPU, and why was not seen */
+		if (!wait_of_found(t, task)) { /* met while it was off the CPU, and why was not seen */
 			t->r.off_ns = t->first_seen_ns;
 			t->r.left = LEFT_UNKNOWN;
-			t->r.call = NO_CALL;
-			t->r.taker = NO_TID;
 			t->r.flags = INTERVAL_FOUND;
 		}
+		t->r.cpu_off = cpu; /* where it was before is not known: no migration is made up */
 	}
 	__u64 off = t->r.off_ns;
 	if (off)
@@ -139,14 +162,15 @@ int BPF_PROG(ts_switch, bool preempt, struct task_struct *prev, struct task_stru
 			now = bpf_ktime_get_ns();
 			if ((c->clock_turn++ & 15) == 0)
 				watch_clock(c, prev, now);
-			p->flags &= ~THREAD_FOUND;
+			if (p->flags & THREAD_FOUND)
+				wait_of_found(p, prev);
 			left_cpu(ctx, c, cpu, p, prev, next->pid, state, now);
 		}
 	}
 	if (next->pid && !(next->flags & PF_KTHREAD)) {
 		struct thread *n = thread_of(next);
 		if (n)
-			got_cpu(c, cpu, n, now ? now : bpf_ktime_get_ns());
+			got_cpu(c, cpu, n, next, now ? now : bpf_ktime_get_ns());
 	}
 	return 0;
 }
@@ -351,3 +375,4 @@ int ts_sample(struct perf_context *ctx)
 }
 
 #include "life.h"
+#include "adopt.h"

@@ -14,6 +14,9 @@ use crate::model::Timelines;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+/// A pipe or socket: its device and inode.
+pub type Node = (u32, u64);
+
 /// What someone does with a pipe or socket.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum Role {
@@ -60,15 +63,19 @@ const MOST: usize = 100_000;
 #[derive(Default)]
 pub struct Ends {
     /// Inode of a pipe or unix socket, who, and what he does there.
-    seen: FastSet<(u64, ProcessId, Role)>,
+    seen: FastSet<(Node, ProcessId, Role)>,
     /// Inode of a unix socket, and who filled or emptied it from the other one.
-    others: FastSet<(u64, ProcessId)>,
+    others: FastSet<(Node, ProcessId)>,
     /// Inode of a unix socket, and that of the one from which it was filled or emptied.
-    peers: FastSet<(u64, u64)>,
+    peers: FastSet<(Node, Node)>,
 }
 
 fn has_ends(call: &Call) -> bool {
     matches!(call.fd, FdKind::Pipe | FdKind::SocketUnix | FdKind::SocketInet) && call.inode != 0
+}
+
+fn node(call: &Call) -> Node {
+    (call.device, call.inode)
 }
 
 impl Ends {
@@ -78,7 +85,7 @@ impl Ends {
             && self.seen.len() < MOST
             && let Some(role) = Role::of(call.number)
         {
-            self.seen.insert((call.inode, process, role));
+            self.seen.insert((node(call), process, role));
         }
     }
 
@@ -99,13 +106,13 @@ impl Ends {
         let Some(thread) = timelines.last_thread_of(waker.tid) else { return };
         let process = timelines.process_of(thread);
         if call.fd == FdKind::Pipe {
-            self.seen.insert((call.inode, process, opposite));
+            self.seen.insert((node(&call), process, opposite));
         } else if call.fd == FdKind::SocketUnix {
-            self.others.insert((call.inode, process));
+            self.others.insert((node(&call), process));
             let pid = timelines.processes()[process.0 as usize].pid;
             let peer = descriptors.get(&(pid, waker.arg0 as u32));
             if let Some(peer) = peer.filter(|peer| peer.kind == FdKind::SocketUnix) {
-                self.peers.insert((call.inode, peer.inode));
+                self.peers.insert((node(&call), (peer.device, peer.inode)));
             }
         }
     }
@@ -113,10 +120,10 @@ impl Ends {
     /// Brings together what was seen, with what inodes are called.
     pub fn join<'a>(
         self,
-        labels: &FastMap<u64, ObjectInfo>,
+        labels: &FastMap<Node, ObjectInfo>,
         timelines: &'a Timelines,
     ) -> Joined<'a> {
-        let mut sides: BTreeMap<u64, Sides> = BTreeMap::new();
+        let mut sides: BTreeMap<Node, Sides> = BTreeMap::new();
         for (inode, process, role) in sorted(self.seen) {
             let sides = sides.entry(inode).or_default();
             match role {
@@ -145,13 +152,13 @@ fn sorted<T: Ord>(set: FastSet<T>) -> Vec<T> {
 }
 
 /// Sockets that were seen to fill each other, and no third.
-fn unix_pairs(peers: &[(u64, u64)]) -> BTreeMap<u64, u64> {
-    let of = |inode: u64| {
+fn unix_pairs(peers: &[(Node, Node)]) -> BTreeMap<Node, Node> {
+    let of = |inode: Node| {
         let mut to = peers.iter().skip(peers.partition_point(|p| p.0 < inode));
         let first = to.next().filter(|p| p.0 == inode)?.1;
         to.next().is_none_or(|p| p.0 != inode).then_some(first)
     };
-    let mutual = |&&(a, b): &&(u64, u64)| a != b && of(a) == Some(b) && of(b) == Some(a);
+    let mutual = |&&(a, b): &&(Node, Node)| a != b && of(a) == Some(b) && of(b) == Some(a);
     peers.iter().filter(mutual).copied().collect()
 }
 
@@ -167,10 +174,10 @@ fn connection(label: &str) -> Option<Connection> {
 }
 
 /// Connected sockets whose other end has a label too, and the ports of listeners.
-fn inet_pairs(labels: &FastMap<u64, ObjectInfo>) -> (BTreeMap<u64, u64>, BTreeSet<String>) {
-    let mut ends: BTreeMap<Connection, Vec<u64>> = BTreeMap::new();
+fn inet_pairs(labels: &FastMap<Node, ObjectInfo>) -> (BTreeMap<Node, Node>, BTreeSet<String>) {
+    let mut ends: BTreeMap<Connection, Vec<Node>> = BTreeMap::new();
     let mut listeners = BTreeSet::new();
-    let mut inodes: Vec<u64> = labels.keys().copied().collect();
+    let mut inodes: Vec<Node> = labels.keys().copied().collect();
     inodes.sort_unstable();
     for inode in inodes {
         let Some(info) = labels.get(&inode).filter(|info| info.kind == FdKind::SocketInet) else {
@@ -208,8 +215,8 @@ impl Sides {
 
 /// Who is at which end.
 pub struct Joined<'a> {
-    sides: BTreeMap<u64, Sides>,
-    partners: BTreeMap<u64, u64>,
+    sides: BTreeMap<Node, Sides>,
+    partners: BTreeMap<Node, Node>,
     /// Ports, as text.
     listeners: BTreeSet<String>,
     /// How many processes are called so.
@@ -219,7 +226,7 @@ pub struct Joined<'a> {
 
 impl Joined<'_> {
     /// The inode that stands for both ends of a connection: the lower one.
-    pub fn canonical(&self, inode: u64) -> u64 {
+    pub fn canonical(&self, inode: Node) -> Node {
         self.partners.get(&inode).map_or(inode, |&partner| partner.min(inode))
     }
 
@@ -227,9 +234,9 @@ impl Joined<'_> {
     pub fn label(
         &self,
         kind: FdKind,
-        inode: u64,
+        inode: Node,
         name: &str,
-        labels: &FastMap<u64, ObjectInfo>,
+        labels: &FastMap<Node, ObjectInfo>,
     ) -> Option<String> {
         let none = Sides::default();
         let sides = self.sides.get(&inode).unwrap_or(&none);
@@ -245,7 +252,7 @@ impl Joined<'_> {
             }
             FdKind::SocketInet => {
                 let partner = *self.partners.get(&inode)?;
-                let of = |inode: u64| connection(&labels.get(&inode)?.label.to_string());
+                let of = |inode: Node| connection(&labels.get(&inode)?.label.to_string());
                 let ((protocol, a, _), (_, b, _)) = (of(inode)?, of(partner)?);
                 let mut ends = [(inode, a), (partner, b)].map(|(inode, address)| {
                     let port = address.rsplit_once(':').map_or("", |(_, port)| port).to_owned();

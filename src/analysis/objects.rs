@@ -43,8 +43,8 @@ pub enum What {
     Word(ProcessId, u64),
     /// The end of a thread of a process, by its tid, and the futex word that tells it.
     Thread(ProcessId, u32, u64),
-    /// An inode behind a descriptor.
-    Inode(FdKind, u64),
+    /// An inode behind a descriptor, with its device.
+    Inode(FdKind, u32, u64),
     /// A descriptor whose inode is not known.
     Descriptor(ProcessId, u64, FdKind),
     /// A child, by the pid that was waited for (0: any).
@@ -81,10 +81,7 @@ impl Key {
                 What::Word(process, call.arg0)
             }
             (_, Some(call)) if call.fd == FdKind::None => What::Call(process, call.number),
-            // All anonymous files of a kernel share one inode: only their descriptor tells them apart.
-            (_, Some(call)) if call.inode != 0 && !is_anonymous(call.fd) => {
-                What::Inode(call.fd, call.inode)
-            }
+            (_, Some(call)) if call.inode != 0 => What::Inode(call.fd, call.device, call.inode),
             (_, Some(call)) => What::Descriptor(process, call.arg0 & 0xffff_ffff, call.fd),
         };
         Self { state, what }
@@ -177,7 +174,7 @@ pub struct Rows {
 pub struct Objects {
     index: FastMap<Key, usize>,
     tallies: Vec<(Key, Tally)>,
-    labels: FastMap<u64, ObjectInfo>,
+    labels: FastMap<(u32, u64), ObjectInfo>,
     descriptors: FastMap<(Pid, u32), ObjectInfo>,
     /// Who is at which end of what.
     pub ends: Ends,
@@ -215,8 +212,8 @@ impl Objects {
 
     /// Remembers what an inode or descriptor is called.
     pub fn describe(&mut self, info: &ObjectInfo) {
-        if info.inode != 0 && !is_anonymous(info.kind) {
-            self.labels.insert(info.inode, info.clone());
+        if info.inode != 0 {
+            self.labels.insert((info.device, info.inode), info.clone());
         }
         self.descriptors.insert((info.pid, info.descriptor), info.clone());
     }
@@ -261,11 +258,12 @@ impl Objects {
 }
 
 /// Both ends of a connection are one object, and so is an inode whose kind was not always seen.
-fn one_inode(key: Key, labels: &FastMap<u64, ObjectInfo>, ends: &Joined) -> Key {
+fn one_inode(key: Key, labels: &FastMap<(u32, u64), ObjectInfo>, ends: &Joined) -> Key {
     match key.what {
-        What::Inode(kind, inode) => {
-            let kind = labels.get(&inode).map_or(kind, |info| info.kind);
-            Key { what: What::Inode(kind, ends.canonical(inode)), ..key }
+        What::Inode(kind, device, inode) => {
+            let kind = labels.get(&(device, inode)).map_or(kind, |info| info.kind);
+            let (device, inode) = ends.canonical((device, inode));
+            Key { what: What::Inode(kind, device, inode), ..key }
         }
         _ => key,
     }
@@ -318,7 +316,7 @@ fn fold_rest(tallies: &mut Vec<(Key, Tally)>) {
 struct Namer<'a> {
     timelines: &'a Timelines,
     symbols: &'a Symbols,
-    labels: &'a FastMap<u64, ObjectInfo>,
+    labels: &'a FastMap<(u32, u64), ObjectInfo>,
     descriptors: &'a FastMap<(Pid, u32), ObjectInfo>,
     ends: Joined<'a>,
 }
@@ -389,7 +387,7 @@ impl Namer<'_> {
             What::Word(process, address) | What::Thread(process, _, address) => {
                 (self.pid(process).0, address)
             }
-            What::Inode(_, inode) => (0, inode),
+            What::Inode(_, _, inode) => (0, inode),
             What::Descriptor(process, ..)
             | What::Child(process, _)
             | What::Call(process, _)
@@ -407,12 +405,15 @@ impl Namer<'_> {
             }
             What::Word(_, address) => format!("{} {address:#x}{at}", kind(key)),
             What::Thread(process, tid, _) => format!("{}{at}", self.thread(process, Tid(tid))),
-            What::Inode(fd, inode) => {
-                let name = match self.labels.get(&inode) {
+            What::Inode(fd, device, inode) => {
+                let node = (device, inode);
+                let name = match self.labels.get(&node) {
+                    // Its number says nothing to a reader: that of its first descriptor does.
+                    Some(info) if is_anonymous(fd) => format!("{fd} {}", info.descriptor),
                     Some(info) if !info.label.is_empty() => named(fd, &info.label, inode),
                     _ => format!("{fd} inode {inode}"),
                 };
-                let by_ends = self.ends.label(fd, inode, &name, self.labels);
+                let by_ends = self.ends.label(fd, node, &name, self.labels);
                 by_ends.unwrap_or_else(|| format!("{name}{at}"))
             }
             What::Descriptor(process, number, fd) => {
@@ -497,7 +498,7 @@ fn kind(key: Key) -> &'static str {
         (State::PageFault, _) => "memory",
         (State::Network, _) => "socket",
         (State::Pipe, _) => "pipe",
-        (_, What::Inode(FdKind::Epoll, _) | What::Descriptor(_, _, FdKind::Epoll)) => "epoll",
+        (_, What::Inode(FdKind::Epoll, ..) | What::Descriptor(_, _, FdKind::Epoll)) => "epoll",
         (State::Disk, What::Inode(..) | What::Descriptor(..)) => "file",
         (State::Disk, _) => "disk",
         (State::Unknown, _) => "unknown",

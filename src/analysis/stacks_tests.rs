@@ -20,7 +20,7 @@ const FUTEX: u16 = 202;
 
 #[allow(clippy::unnecessary_wraps)] // as events have it
 fn futex(word: u64) -> Option<Call> {
-    Some(Call { number: FUTEX, arg0: word, arg1: 0x80, arg2: 2, fd: FdKind::None, inode: 0 })
+    Some(Call { number: FUTEX, arg0: word, arg1: 0x80, arg2: 2, ..Call::default() })
 }
 
 fn root(tid: u32) -> Vec<Event> {

@@ -9,6 +9,7 @@ pub mod perf;
 pub mod probe_ring;
 pub mod proc;
 mod procfs;
+pub mod running;
 pub mod sys;
 
 use crate::model::Nanos;
@@ -25,6 +26,20 @@ pub trait Source {
     fn limits(&self) -> Vec<String>;
     /// Begins to record the tree of `target`, which waits to exec until this returns.
     fn start(&mut self, target: &Target) -> Result<(), CaptureError>;
+    /// Begins to record processes that already run, with all their threads and descendants, and
+    /// tells `sink` who they are. Only the kernel tier can.
+    fn attach(&mut self, roots: &[Pid], sink: &mut dyn FnMut(Record)) -> Result<(), CaptureError> {
+        let _ = (roots, sink);
+        Err(CaptureError::NotSupported {
+            tier: self.tier().name(),
+            reason: "it cannot be attached to processes that already run".to_owned(),
+            instead: "kernel",
+        })
+    }
+    /// Whether nothing of what is recorded lives any more, as far as the source knows.
+    fn is_over(&mut self) -> bool {
+        false
+    }
     /// Delivers what has arrived. Losses are events too, never silence.
     fn drain(&mut self, sink: &mut dyn FnMut(Record)) -> Result<Progress, CaptureError>;
     /// When the next [`Source::drain`] should be at the latest; `None`: as the caller likes.

@@ -1,9 +1,11 @@
 //! The shared file of in-process probes: made for the command, drained beside any tier.
 
 use std::fs::DirBuilder;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::fs::fchown;
 use std::path::Path;
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use timesink_probe::Reader;
 use timesink_probe::What;
 use timesink_probe::monotonic_ns;
 
+use super::sys::host;
 use crate::model::Event;
 use crate::model::Lost;
 use crate::model::LostKind;
@@ -33,7 +36,7 @@ pub struct ProbeRing {
     reader: Reader,
     path: PathBuf,
     /// Ours to remove, if [`ProbeRing::create_for`] made it.
-    directory: Option<PathBuf>,
+    directory: Option<Private>,
     lost: u64,
     drained: Nanos,
 }
@@ -56,19 +59,23 @@ impl ProbeRing {
     ///
     /// If no directory for temporary files can be written, or the file not be given away.
     pub fn create_for(owner: Option<(u32, u32)>) -> io::Result<Self> {
-        let directory = private_directory(owner.is_some())?;
-        Self::create_in(&directory, owner, Some(directory.clone())).inspect_err(|_| {
-            let _ = std::fs::remove_dir(&directory);
-        })
+        let parents = [PathBuf::from("/dev/shm"), std::env::temp_dir()];
+        for parent in &parents {
+            remove_left_behind(parent);
+        }
+        let directory = Private::create(&parents, owner.is_some())?;
+        let path = directory.path.clone();
+        Self::create_in(&path, owner, Some(directory))
+            .inspect_err(|_| drop(std::fs::remove_dir(&path)))
     }
 
     fn create_in(
         dir: &Path,
         owner: Option<(u32, u32)>,
-        directory: Option<PathBuf>,
+        directory: Option<Private>,
     ) -> io::Result<Self> {
         // Absolute: the command may change its working directory before it looks.
-        let path = std::path::absolute(dir.join(format!("probe-{}", std::process::id())))?;
+        let path = std::path::absolute(dir.join(format!("{FILE}{}", std::process::id())))?;
         let reader = Reader::create(&path, SLOTS)?;
         let this = Self { reader, path, directory, lost: 0, drained: Nanos(monotonic_ns()) };
         if let Some((uid, gid)) = owner {
@@ -112,29 +119,83 @@ impl Drop for ProbeRing {
         // Whatever is left behind after a failure is one small file for temporary files.
         let _ = std::fs::remove_file(&self.path);
         if let Some(directory) = &self.directory {
-            let _ = std::fs::remove_dir(directory);
+            let _ = std::fs::remove_dir(&directory.path);
         }
     }
 }
 
-/// A directory that nobody else can write: in memory if possible, since pages of a file on
-/// disk are written back again and again while they change.
-fn private_directory(for_another_user: bool) -> io::Result<PathBuf> {
-    // Another user may pass through to the file, whose name is known, but not look around.
-    let mode = if for_another_user { 0o711 } else { 0o700 };
-    let mut result = Err(io::Error::from(io::ErrorKind::NotFound));
-    for parent in [PathBuf::from("/dev/shm"), std::env::temp_dir()] {
-        // A name that is taken is tried again under the next clock value, not waited for.
-        for _ in 0..8 {
-            let name = format!("timesink-{}-{:x}", std::process::id(), monotonic_ns());
-            let path = parent.join(name);
-            match DirBuilder::new().mode(mode).create(&path) {
-                Ok(()) => return Ok(path),
-                Err(error) => result = Err(error),
+/// First part of the names of our directories and of the files in them.
+const DIRECTORY: &str = "timesink-";
+const FILE: &str = "probe-";
+
+/// A directory that nobody else can write, locked for as long as its recorder lives: the kernel
+/// frees the lock however that ends.
+#[derive(Debug)]
+struct Private {
+    path: PathBuf,
+    /// Held, not used.
+    _lock: File,
+}
+
+impl Private {
+    /// In memory if possible, since pages of a file on disk are written back again and again
+    /// while they change.
+    fn create(parents: &[PathBuf], for_another_user: bool) -> io::Result<Self> {
+        // Another user may pass through to the file, whose name is known, but not look around.
+        let mode = if for_another_user { 0o711 } else { 0o700 };
+        let mut result = Err(io::Error::from(io::ErrorKind::NotFound));
+        for parent in parents {
+            // A name that is taken is tried again under the next clock value, not waited for.
+            for _ in 0..8 {
+                let name = format!("{DIRECTORY}{}-{:x}", std::process::id(), monotonic_ns());
+                let path = parent.join(name);
+                let made = DirBuilder::new().mode(mode).create(&path);
+                match made.and_then(|()| lock(&path)) {
+                    Ok(lock) => return Ok(Self { path, _lock: lock }),
+                    Err(error) => result = Err(error),
+                }
             }
         }
+        result
     }
-    result
+}
+
+/// Locks a directory. Fails if somebody else holds it, and if it is no longer the one at `path`:
+/// between its making and its locking it may have been taken for one left behind.
+fn lock(path: &Path) -> io::Result<File> {
+    let directory =
+        File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)?;
+    directory.try_lock().map_err(io::Error::from)?;
+    let (held, there) = (directory.metadata()?, std::fs::symlink_metadata(path)?);
+    let same = (held.dev(), held.ino()) == (there.dev(), there.ino());
+    same.then_some(directory).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// Removes what recorders of this user that were killed have left in `parent`: their directories,
+/// which nobody holds locked. What is not as we make it stays.
+fn remove_left_behind(parent: &Path) {
+    let own = host::effective_uid();
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let ours = entry.file_name().to_str().is_some_and(is_ours)
+            && entry.metadata().is_ok_and(|about| about.is_dir() && about.uid() == own);
+        // Held until the directory is gone.
+        let Some(_lock) = ours.then(|| lock(&path).ok()).flatten() else { continue };
+        for file in std::fs::read_dir(&path).into_iter().flatten().flatten() {
+            if file.file_name().to_str().is_some_and(|name| name.starts_with(FILE)) {
+                let _ = std::fs::remove_file(file.path());
+            }
+        }
+        let _ = std::fs::remove_dir(&path);
+    }
+}
+
+/// `timesink-PID-HEX`.
+fn is_ours(name: &str) -> bool {
+    let parts = name.strip_prefix(DIRECTORY).and_then(|rest| rest.split_once('-'));
+    parts.is_some_and(|(pid, time)| {
+        pid.parse::<u32>().is_ok() && u64::from_str_radix(time, 16).is_ok()
+    })
 }
 
 fn event(message: Message<'_>) -> ProbeEvent {
@@ -165,8 +226,10 @@ mod tests {
     use timesink_probe::layout;
     use tracing_subscriber::prelude::*;
 
+    use super::Private;
     use super::ProbeRing;
     use super::SLOTS;
+    use super::remove_left_behind;
     use crate::model::Event;
     use crate::model::Lost;
     use crate::model::LostKind;
@@ -249,5 +312,31 @@ mod tests {
         assert_eq!((rights.permissions().mode() & 0o777, rights.uid()), (0o711, me));
         drop(ring);
         assert!(!directory.exists());
+    }
+
+    #[test]
+    fn what_a_killed_recorder_left_goes_and_what_lives_stays() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let parents = [parent.path().to_owned()];
+        let living = Private::create(&parents, false).expect("made");
+        let dead = Private::create(&parents, true).expect("made").path;
+        std::fs::write(dead.join("probe-1"), "x").expect("a file");
+        let foreign = parent.path().join("timesink-1-xyz");
+        std::fs::create_dir(&foreign).expect("made");
+        let full = parent.path().join("timesink-1-f00");
+        std::fs::create_dir(&full).expect("made");
+        std::fs::write(full.join("precious"), "x").expect("a file");
+        let link = parent.path().join("timesink-2-f00");
+        std::os::unix::fs::symlink(&full, &link).expect("a link");
+        remove_left_behind(parent.path());
+        assert!(living.path.exists(), "its recorder lives");
+        assert!(!dead.exists(), "its recorder is gone");
+        assert!(foreign.exists() && full.join("precious").exists() && link.exists());
+        // Between being made and being locked a directory may be removed: that is noticed.
+        let path = living.path.clone();
+        let held = std::fs::File::open(&path).expect("open");
+        std::fs::remove_dir(&path).expect("empty");
+        assert!(super::lock(&path).is_err());
+        drop(held);
     }
 }

@@ -17,7 +17,10 @@ pub struct Call {
     pub arg2: u32,
     /// What the file descriptor in `arg0` is; [`FdKind::None`] when the call takes none there.
     pub fd: FdKind,
-    /// Inode number behind that descriptor, 0 if none or not seen.
+    /// Device of that inode, `major << 20 | minor`; 0 if none or not seen.
+    pub device: u32,
+    /// Inode number behind that descriptor, 0 if none or not seen. Of an anonymous file
+    /// (eventfd, epoll, ...), which has none of its own: a number that all its copies share.
     pub inode: u64,
 }
 

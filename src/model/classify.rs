@@ -444,7 +444,7 @@ mod tests {
     use super::*;
 
     fn call(name: &str, arg0: u64, arg1: u64, arg2: u32, fd: FdKind) -> Call {
-        Call { number: nr(name), arg0, arg1, arg2, fd, inode: 0 }
+        Call { number: nr(name), arg0, arg1, arg2, fd, ..Call::default() }
     }
 
     fn wait(call: impl Into<Option<Call>>) -> Wait {

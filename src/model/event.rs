@@ -328,7 +328,7 @@ pub struct Sample {
 /// waits, to its blocked time, without bias; totals come from the intervals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WaitStack {
-    /// When the stack was taken: at the end of the wait, or at its begin for page faults.
+    /// When the wait ended, with which the stack belongs (that of a page fault is taken at its begin).
     pub time: Nanos,
     /// The thread.
     pub tid: Tid,
@@ -368,7 +368,9 @@ pub struct ObjectInfo {
     pub descriptor: u32,
     /// Its kind.
     pub kind: super::FdKind,
-    /// Inode number, 0 if none.
+    /// Device of the inode, as in [`Call`].
+    pub device: u32,
+    /// Inode number, 0 if none; as in [`Call`].
     pub inode: u64,
     /// Path, or addresses of a socket (`tcp 127.0.0.1:80 -> 127.0.0.1:5000`).
     pub label: Text,

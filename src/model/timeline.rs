@@ -343,8 +343,10 @@ impl Timelines {
         let seen = progress.seen.filter(during);
         // A look belongs to the wait it was taken in: where the recorder knows the call
         // itself, one that saw another call saw another wait.
-        let same =
-            |seen: &Observation| !interval.marks.reason_seen || seen.call == Some(interval.call);
+        let about = |call: Option<Call>| call.map(|call| (call.number, call.arg0));
+        let same = |seen: &Observation| {
+            !interval.marks.reason_seen || seen.call.map(about) == Some(about(interval.call))
+        };
         let site = seen.filter(same).and_then(|seen| seen.stack);
         let (call, reason_seen, uninterruptible) = match (interval.left, seen) {
             (Left::Blocked { uninterruptible }, _) if interval.marks.reason_seen => {

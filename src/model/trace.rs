@@ -10,6 +10,11 @@ pub trait Trace {
     fn info(&self) -> &Info;
     /// What the recorder said when it finished; `None` if it never did.
     fn summary(&self) -> Option<&Summary>;
+    /// Until when the recorder is known to have kept all it saw: its end, or the last time it
+    /// said so before it was killed. `None` if it never did.
+    fn recorded_until(&self) -> Option<Nanos> {
+        self.summary().map(|summary| summary.clocks.monotonic)
+    }
     /// Stacks, frames and modules.
     fn symbols(&self) -> &Symbols;
     /// What could not be read.

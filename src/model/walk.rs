@@ -53,8 +53,8 @@ pub fn walk_knowing(trace: &dyn Trace, words: Words, visitor: &mut dyn Visitor) 
         let thread = timelines.feed(event, &mut |segment| visitor.segment(segment));
         visitor.event(&timelines, thread, event);
     });
-    let end = trace.summary().map(|summary| summary.clocks.monotonic);
-    timelines.finish(end, end.is_some(), &mut |segment| visitor.segment(segment));
+    let complete = trace.summary().is_some();
+    timelines.finish(trace.recorded_until(), complete, &mut |segment| visitor.segment(segment));
     timelines
 }
 

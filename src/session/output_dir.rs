@@ -106,7 +106,7 @@ impl OutputDir {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let file = private().create_new(true).open(path)?;
         if let Some((uid, gid)) = self.owner {
             std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
         }
@@ -136,6 +136,14 @@ impl OutputDir {
             let _ = fs::remove_dir(&self.path);
         }
     }
+}
+
+/// How output files are opened: to be written, and when new readable by their user alone, since
+/// traces and what is made of them hold command lines.
+pub fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
 }
 
 fn make(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {

@@ -1,45 +1,33 @@
-//! Records one command: starts it held, lets the source see it from its first instruction,
-//! drains until it ends, and finishes the file.
+//! Records one command: starts it held, lets the source see it from its first instruction, and
+//! has it recorded until it ends.
 
-use crate::capture::CaptureError;
-use crate::capture::CaptureStats;
 use crate::capture::Options;
-use crate::capture::Progress;
-use crate::capture::Source;
 use crate::capture::Target;
 use crate::capture::probe_ring::ProbeRing;
 use crate::capture::sys::host;
-use crate::capture::sys::perf_event::monotonic;
 use crate::capture::sys::signals;
-use crate::capture::sys::spawn::Change;
 use crate::capture::sys::spawn::Held;
 use crate::capture::sys::spawn::User;
 use crate::capture::sys::spawn::Waiter;
 use crate::capture::sys::spawn::find_user;
 use crate::cli::Run;
-use crate::model::Nanos;
 use crate::model::Pid;
-use crate::model::Record;
-use crate::model::Summary;
-use crate::model::Tier;
 use crate::session::EXIT_FAILED;
 use crate::session::output_dir::OutputDir;
 use crate::session::output_dir::TRACE;
 use crate::session::outputs;
+use crate::session::recorder::Ending;
+use crate::session::recorder::Recorder;
 use crate::session::source;
 use crate::session::terminal::say;
-use crate::trace::WriteError;
 use crate::trace::Writer;
 use anyhow::Context;
 use anyhow::Result;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
-use std::time::Instant;
 
 /// A finished recording.
 pub struct Recorded {
@@ -136,7 +124,7 @@ pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<
     let file = directory
         .trace_in_the_making()
         .with_context(|| format!("{} cannot be written", directory.path().join(TRACE).display()))?;
-    let mut info = source::info(args, &opened);
+    let mut info = source::info(&args.command, args.recording.freq, &opened);
     let mut source = opened.source;
     let probe = match ProbeRing::create_for(user.map(|user| (user.uid, user.gid))) {
         Ok(probe) => Some(probe),
@@ -158,9 +146,10 @@ pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<
     if let Err(error) = directory.started(&outputs::names()) {
         say(&format!("timesink: the trace keeps its temporary name: {error}"));
     }
-    let mut recorder = Recorder { source, writer, probe, failed: None, warnings: Vec::new() };
+    let mut recorder = Recorder::new(source, writer, probe);
     let status = recorder.until_end(&waiter, pid);
-    recorder.finish(pid, status, used_before);
+    recorder
+        .finish(used_before, |_| Ending { root: Some((Pid(pid), status)), clocks: host::clocks() });
     // Only now: until the file is whole, a second Ctrl-C must not end us.
     let _ = signals::restore_terminal();
     Ok(Recorded { status })
@@ -189,139 +178,4 @@ fn command(args: &Run, user: Option<&User>, probe: Option<&ProbeRing>) -> Comman
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
     }
     command
-}
-
-struct Recorder {
-    source: Box<dyn Source>,
-    writer: Writer<File>,
-    probe: Option<ProbeRing>,
-    failed: Option<WriteError>,
-    warnings: Vec<String>,
-}
-
-/// Time between flushes: what a killed recorder may lose.
-const FLUSH: Duration = Duration::from_secs(1);
-
-impl Recorder {
-    /// Drains until the command ends. Nothing that goes wrong here ends the command.
-    fn until_end(&mut self, waiter: &Waiter, pid: u32) -> Option<u32> {
-        let mut flushed = Instant::now();
-        let mut pause = 1;
-        loop {
-            let change = waiter.wait(pause);
-            for signal in signals::take_pending() {
-                // It may have ended meanwhile: then there is nobody to tell.
-                let _ = signals::send(pid, signal);
-            }
-            let progress = self.drain();
-            pause = self.pause(progress);
-            if flushed.elapsed() >= FLUSH {
-                flushed = Instant::now();
-                let result = self.writer.flush();
-                self.remember(result);
-            }
-            match change {
-                Ok(Change::Ended(status)) => return Some(status),
-                // Ctrl-Z: stop as the command did, so that the shell gets its prompt back.
-                Ok(Change::Stopped) => {
-                    let _ = signals::stop_self();
-                }
-                Ok(Change::Nothing) => {}
-                Err(error) => {
-                    self.warnings
-                        .push(format!("the command's end could not be waited for: {error}"));
-                    return None;
-                }
-            }
-        }
-    }
-
-    fn drain(&mut self) -> Progress {
-        let (writer, failed) = (&mut self.writer, &mut self.failed);
-        let mut sink = |record: Record| keep(writer, failed, &record);
-        if let Some(probe) = &mut self.probe {
-            probe.drain(&mut sink);
-        }
-        match self.source.drain(&mut sink) {
-            Ok(progress) => progress,
-            Err(error) => {
-                self.warn_once(&error);
-                Progress::default()
-            }
-        }
-    }
-
-    /// Milliseconds until the next drain: sooner the fuller the kernel's buffers are. The
-    /// tiers for ordinary users look at sleeping threads themselves, so they are never slow.
-    fn pause(&self, progress: Progress) -> i32 {
-        let pause = match progress.fill {
-            fill if fill > 0.4 => 1,
-            fill if fill > 0.1 => 5,
-            _ if self.source.tier() == Tier::Kernel => 20,
-            _ => 4,
-        };
-        let Some(due) = self.source.due() else { return pause };
-        let left = (due - monotonic()).0.div_ceil(1_000_000);
-        pause.min(i32::try_from(left).unwrap_or(pause)).max(1)
-    }
-
-    fn remember(&mut self, result: Result<(), WriteError>) {
-        if let Err(error) = result {
-            fail(&mut self.failed, error);
-        }
-    }
-
-    fn warn_once(&mut self, error: &CaptureError) {
-        let text = format!("recording went on with losses: {error}");
-        if !self.warnings.contains(&text) {
-            self.warnings.push(text);
-        }
-    }
-
-    fn finish(mut self, pid: u32, status: Option<u32>, used_before: Nanos) {
-        // Before the stop: naming the last frames costs memory, but no longer beside the command.
-        let memory = host::own_usage().1;
-        let (writer, failed) = (&mut self.writer, &mut self.failed);
-        let mut sink = |record: Record| keep(writer, failed, &record);
-        let stats = self.source.stop(&mut sink);
-        if let Some(probe) = &mut self.probe {
-            probe.drain(&mut sink);
-        }
-        let stats = stats.unwrap_or_else(|error| {
-            self.warnings.push(format!("the recording could not be ended cleanly: {error}"));
-            CaptureStats::default()
-        });
-        let used = host::own_usage().0;
-        let mut warnings = self.warnings;
-        warnings.extend(stats.warnings);
-        if let Some(error) = &self.failed {
-            warnings.push(format!("the trace file is not whole: {error}"));
-        }
-        let summary = Summary {
-            clocks: host::clocks(),
-            root: Some((Pid(pid), status)),
-            collector_cpu: used - used_before,
-            collector_memory: memory,
-            target_overhead: stats.target_overhead,
-            stacks: stats.stacks,
-            warnings,
-        };
-        if let Err(error) = self.writer.finish(&summary) {
-            fail(&mut self.failed, error);
-        }
-    }
-}
-
-fn keep(writer: &mut Writer<File>, failed: &mut Option<WriteError>, record: &Record) {
-    if let Err(error) = writer.record(record) {
-        fail(failed, error);
-    }
-}
-
-/// Says the first failure to write, once; the command goes on.
-fn fail(failed: &mut Option<WriteError>, error: WriteError) {
-    if failed.is_none() {
-        say(&format!("timesink: {error}"));
-        *failed = Some(error);
-    }
 }

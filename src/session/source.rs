@@ -9,7 +9,6 @@ use crate::capture::kernel::KernelSource;
 use crate::capture::perf::PerfSource;
 use crate::capture::proc::ProcSource;
 use crate::capture::sys::host;
-use crate::cli::Run;
 use crate::cli::TierChoice;
 use crate::model::Info;
 use crate::model::Text;
@@ -17,6 +16,7 @@ use crate::model::Tier;
 use anyhow::Result;
 use anyhow::anyhow;
 use anyhow::bail;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 /// A source, and what a reader must know of why it is not a better one.
@@ -81,17 +81,37 @@ fn proc(options: Options) -> Result<Box<dyn Source>, CaptureError> {
     Ok(Box::new(ProcSource::new(options)?))
 }
 
+/// The source that can be attached to what already runs: that of the kernel tier.
+pub fn to_attach(options: Options) -> Result<Opened> {
+    let source = kernel(options).map_err(|error| match error {
+        CaptureError::NotAllowed { reason, remedy, .. } => anyhow!(
+            "attaching needs the kernel tier, which this user may not use: {reason}; {remedy}"
+        ),
+        CaptureError::NotSupported { reason, .. } => anyhow!(
+            "attaching needs the kernel tier, which there is none of here: {reason}; start the \
+             program under `timesink run` instead"
+        ),
+        CaptureError::Os { .. } => anyhow!(error),
+    })?;
+    let notes = vec![
+        "Attached to a running program: what happened before is not in the numbers, and processes \
+         that left its tree before (daemons) are not recorded."
+            .to_owned(),
+    ];
+    Ok(Opened { source, notes })
+}
+
 /// What is recorded, where and how.
-pub fn info(args: &Run, opened: &Opened) -> Info {
+pub fn info(command: &[OsString], sample_hz: u32, opened: &Opened) -> Info {
     let (kernel, arch) = host::uname();
     let source = &opened.source;
     let mut limits = opened.notes.clone();
     limits.extend(source.limits());
     Info {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        command: args.command.iter().map(|arg| Text::new(arg.as_bytes())).collect(),
+        command: command.iter().map(|arg| Text::new(arg.as_bytes())).collect(),
         tier: source.tier(),
-        sample_hz: args.recording.freq,
+        sample_hz,
         kernel,
         arch,
         cpus_online: host::cpus_online(),

@@ -33,6 +33,7 @@ mod lifecycle;
 mod meta;
 
 pub(super) use meta::DefinitionMemory;
+pub(super) use meta::clocks;
 pub(super) use meta::definition;
 pub(super) use meta::info;
 pub(super) use meta::summary;
@@ -86,7 +87,7 @@ impl Events {
             ChunkKind::Samples => self.sample(),
             ChunkKind::Lifecycle => self.lifecycle(),
             ChunkKind::Probe => self.probe(),
-            ChunkKind::Info | ChunkKind::Definitions | ChunkKind::Summary => {
+            ChunkKind::Info | ChunkKind::Definitions | ChunkKind::Summary | ChunkKind::Mark => {
                 Err(Malformed("it holds no events"))
             }
         }?;
@@ -275,6 +276,9 @@ fn call(input: &mut In, recent: &mut Recent<Call>, code: u16) -> Result<Option<C
     }
     if mask & CALL_INODE != 0 {
         call.inode = input.delta(call.inode)?;
+    }
+    if mask & CALL_DEVICE != 0 {
+        call.device = input.varint_u32()?;
     }
     recent.push(call);
     Ok(Some(call))

@@ -247,6 +247,7 @@ impl EventEncoder {
                 self.out.varint(e.descriptor.into());
                 self.out.byte(e.kind as u8);
                 self.out.varint(e.inode);
+                self.out.varint(e.device.into());
                 self.out.string(e.label.as_bytes());
             }
             Event::Lost(e) => {
@@ -379,6 +380,10 @@ fn put_call(out: &mut Out, recent: &mut Recent<Call>, call: Option<&Call>) -> u1
     if call.inode != old.inode {
         mask |= CALL_INODE;
         out.delta(call.inode, old.inode);
+    }
+    if call.device != old.device {
+        mask |= CALL_DEVICE;
+        out.varint(call.device.into());
     }
     out.bytes[at] = mask;
     code

@@ -112,7 +112,8 @@ pub(super) fn summary(out: &mut Out, summary: &Summary) {
     sentences(out, &summary.warnings);
 }
 
-fn clocks(out: &mut Out, clocks: Clocks) {
+/// Encodes the three clocks: all that a mark says.
+pub(super) fn clocks(out: &mut Out, clocks: Clocks) {
     for clock in [clocks.monotonic, clocks.realtime, clocks.boottime] {
         out.varint(clock.0);
     }

@@ -50,6 +50,7 @@ pub(super) const CALL_ARG1: u8 = 4;
 pub(super) const CALL_ARG2: u8 = 8;
 pub(super) const CALL_FD: u8 = 16;
 pub(super) const CALL_INODE: u8 = 32;
+pub(super) const CALL_DEVICE: u8 = 64;
 
 /// Waker: its tid differs from the waker before.
 pub(super) const WAKER_TID: u8 = 1;

@@ -48,10 +48,12 @@ pub(super) enum ChunkKind {
     Probe = 6,
     /// What the recorder said when it finished.
     Summary = 7,
+    /// All until then is in the file.
+    Mark = 8,
 }
 
 impl ChunkKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Info,
         Self::Definitions,
         Self::Intervals,
@@ -59,6 +61,7 @@ impl ChunkKind {
         Self::Samples,
         Self::Probe,
         Self::Summary,
+        Self::Mark,
     ];
 
     /// The kind with this number; `None` for one of a newer timesink.
@@ -76,6 +79,7 @@ impl ChunkKind {
             Self::Samples => "samples",
             Self::Probe => "probe events",
             Self::Summary => "summary",
+            Self::Mark => "mark of time",
         }
     }
 

@@ -18,6 +18,7 @@ use crate::model::Damage;
 use crate::model::Event;
 use crate::model::Info;
 use crate::model::Lost;
+use crate::model::Nanos;
 use crate::model::Summary;
 use crate::model::Symbols;
 use crate::model::Trace;
@@ -34,6 +35,8 @@ pub struct TraceFile {
     store: Store,
     info: Info,
     summary: Option<Summary>,
+    /// When the recorder last said that all until then is in the file.
+    marked: Option<Nanos>,
     symbols: Symbols,
     damage: Vec<Damage>,
     /// Chunks of events, by their first event, then by their place in the file.
@@ -73,6 +76,7 @@ impl TraceFile {
         let mut decompressor = Decompressor::new().map_err(unreadable)?;
         let mut loader = Loader { store: &store, decompressor: &mut decompressor, index };
         let (info, summary) = loader.load_ends();
+        let marked = loader.load_mark();
         let symbols = loader.load_symbols();
         let Index { mut places, mut damage, mut lost } = loader.index;
         let Some(info) = info else {
@@ -83,7 +87,7 @@ impl TraceFile {
         places.sort_by_key(|place| (place.header.min, place.offset));
         limit_overlap(&mut places, &mut damage);
         lost.sort_by_key(|lost| lost.to);
-        Ok(Self { store, info, summary, symbols, damage, places, lost })
+        Ok(Self { store, info, summary, marked, symbols, damage, places, lost })
     }
 
     fn visit(&self, wanted: impl Fn(&Place) -> bool, visit: &mut dyn FnMut(&Event)) {
@@ -98,6 +102,9 @@ impl Trace for TraceFile {
     }
     fn summary(&self) -> Option<&Summary> {
         self.summary.as_ref()
+    }
+    fn recorded_until(&self) -> Option<Nanos> {
+        self.summary.as_ref().map(|summary| summary.clocks.monotonic).or(self.marked)
     }
     fn symbols(&self) -> &Symbols {
         &self.symbols
@@ -155,6 +162,17 @@ impl Loader<'_> {
             }
         }
         (info, summary)
+    }
+
+    fn load_mark(&mut self) -> Option<Nanos> {
+        let mut marked = None;
+        for place in self.places(ChunkKind::Mark) {
+            match self.input(&place).and_then(|mut input| decode_v1::clocks(&mut input)) {
+                Ok(clocks) => marked = marked.max(Some(clocks.monotonic)),
+                Err(error) => self.corrupt(&place, error),
+            }
+        }
+        marked
     }
 
     fn load_symbols(&mut self) -> Symbols {

@@ -219,7 +219,9 @@ pub(super) fn lost(
         ChunkKind::Lifecycle => LostKind::Lifecycle,
         ChunkKind::Samples => LostKind::Samples,
         ChunkKind::Probe => LostKind::Probe,
-        ChunkKind::Info | ChunkKind::Definitions | ChunkKind::Summary => return None,
+        ChunkKind::Info | ChunkKind::Definitions | ChunkKind::Summary | ChunkKind::Mark => {
+            return None;
+        }
     };
     // Numbered intervals show themselves where one is missing. Others leave no trace, and the
     // oldest of them began before the chunk's first was over.

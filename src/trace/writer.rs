@@ -18,6 +18,7 @@ use super::layout::FLAG_LATE;
 use super::layout::FLAG_NUMBERED;
 use super::layout::MAX_THREADS;
 use super::layout::file_header;
+use crate::model::Clocks;
 use crate::model::Definition;
 use crate::model::Event;
 use crate::model::Info;
@@ -69,8 +70,8 @@ pub enum WriteError {
 /// Writes a trace file.
 ///
 /// Holds what is not written yet: at most about 100,000 events of a kind, 13 MB when only
-/// intervals come. Call [`Writer::flush`] about once a second: a recorder that is killed
-/// leaves everything up to the last flush.
+/// intervals come. Call [`Writer::mark`] about once a second: a recorder that is killed
+/// leaves everything up to the last one.
 pub struct Writer<W: Write> {
     out: W,
     compressor: Compressor<'static>,
@@ -188,6 +189,23 @@ impl<W: Write> Writer<W> {
         self.out.flush().map_err(|source| self.fail(source, 0))
     }
 
+    /// Writes all records taken so far, and that nothing from before `until` is missing: where the
+    /// recorder is killed, the recording ends there and not with its last event.
+    ///
+    /// # Errors
+    /// As [`Writer::record`].
+    pub fn mark(&mut self, until: Clocks) -> Result<(), WriteError> {
+        if self.failed {
+            return Ok(());
+        }
+        self.flush()?;
+        let mut out = Out::default();
+        encode_meta::clocks(&mut out, until);
+        let header = Plan { kind: ChunkKind::Mark, at: until.monotonic }.header(1);
+        self.write_chunk(&header, &out.bytes)?;
+        self.out.flush().map_err(|source| self.fail(source, 0))
+    }
+
     /// Writes everything, then the recorder's summary, which marks the trace as complete.
     ///
     /// # Errors
@@ -282,7 +300,7 @@ impl<W: Write> Writer<W> {
 
     fn write_chunk(&mut self, header: &ChunkHeader, body: &[u8]) -> Result<(), WriteError> {
         let records = match ChunkKind::from_code(header.kind) {
-            Some(ChunkKind::Info | ChunkKind::Summary) => 0,
+            Some(ChunkKind::Info | ChunkKind::Summary | ChunkKind::Mark) => 0,
             _ => u64::from(header.records),
         };
         let stored = self.compressor.compress(body).map_err(|error| self.fail(error, records))?;

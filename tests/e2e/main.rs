@@ -6,6 +6,7 @@
 // Tests start programs, read files and wait for deadlines: they are the impure edge.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod attach;
 mod bad_input;
 mod labels;
 mod passing;

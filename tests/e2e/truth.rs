@@ -219,9 +219,28 @@ fn cold_pages_are_page_faults() {
         if tier == Tier::Kernel && faults > 0 {
             let waits = number(case.top_object("memory"), "/waits");
             assert!(waits.abs_diff(faults) * 20 <= faults, "{waits} waits, {faults} faults");
+            // Its sites share all of its time; each share is rounded down.
+            let object = case.top_object("memory");
+            let sites = rows(object, "/sites");
+            let time: u64 = sites.iter().map(|site| number(site, "/wait_ns")).sum();
+            let missing = number(object, "/wait_ns").checked_sub(time);
+            assert!(missing.is_some_and(|ns| ns <= sites.len() as u64), "{time} of {object}");
+            assert!(sites[0]["stack"].to_string().contains("\"main\""), "{object}");
         }
     }
     let _ = std::fs::remove_file(file);
+}
+
+#[test]
+fn stacks_with_large_frames_are_whole() {
+    on_each_tier("frames.c", &[], |case| {
+        if case.tier.name() == "proc" {
+            return; // takes no samples
+        }
+        let stacks = &case.run.report["health"]["stacks"];
+        let (taken, cut) = (number(stacks, "/taken"), number(stacks, "/truncated"));
+        assert!(taken > 100 && cut * 50 <= taken, "{:?}: {stacks}", case.tier);
+    });
 }
 
 #[test]

@@ -99,10 +99,12 @@ fn pipe_and_futex() {
     let (mut out_a, mut in_a) = std::io::pipe().expect("a pipe");
     let (mut out_b, mut in_b) = std::io::pipe().expect("a pipe");
     for (out, name) in [(&out_a, "pipe_fd"), (&out_b, "pipe_fd")] {
-        let inode =
-            std::fs::metadata(format!("/proc/self/fd/{}", out.as_raw_fd())).expect("open").ino();
+        let about = std::fs::metadata(format!("/proc/self/fd/{}", out.as_raw_fd())).expect("open");
+        let device =
+            u64::from(libc::major(about.dev())) << 20 | u64::from(libc::minor(about.dev()));
         report(name, out.as_raw_fd() as u64);
-        report("pipe_inode", inode);
+        report("pipe_inode", about.ino());
+        report("pipe_device", device);
     }
     let other = thread::spawn(move || {
         let mut byte = [0];

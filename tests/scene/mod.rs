@@ -42,11 +42,11 @@ impl Dice {
 }
 
 pub fn futex(word: u64) -> Call {
-    Call { number: FUTEX, arg0: word, arg1: 0x80, arg2: 2, fd: FdKind::None, inode: 0 }
+    Call { number: FUTEX, arg0: word, arg1: 0x80, arg2: 2, ..Call::default() }
 }
 
 pub fn on(number: u16, descriptor: u64, fd: FdKind, inode: u64) -> Call {
-    Call { number, arg0: descriptor, arg1: 0, arg2: 0, fd, inode }
+    Call { number, arg0: descriptor, fd, inode, ..Call::default() }
 }
 
 impl Scene {

@@ -40,7 +40,7 @@ fn call_of(c: char) -> Option<Call> {
         'D' => (0, 0, 0, FdKind::File),
         _ => return None,
     };
-    Some(Call { number, arg0: 0x1000, arg1, arg2, fd, inode: 0 })
+    Some(Call { number, arg0: 0x1000, arg1, arg2, fd, ..Call::default() })
 }
 
 /// The state a character stands for.

@@ -50,8 +50,16 @@ fn name() -> impl Strategy<Value = String> {
 
 fn call() -> impl Strategy<Value = Call> {
     let fd = (0_usize..FdKind::ALL.len()).prop_map(|code| FdKind::ALL[code]);
-    (cpu(), number(), number(), small(), fd, number()).prop_map(
-        |(number, arg0, arg1, arg2, fd, inode)| Call { number, arg0, arg1, arg2, fd, inode },
+    (cpu(), number(), number(), small(), fd, small(), number()).prop_map(
+        |(number, arg0, arg1, arg2, fd, device, inode)| Call {
+            number,
+            arg0,
+            arg1,
+            arg2,
+            fd,
+            device,
+            inode,
+        },
     )
 }
 
@@ -143,9 +151,9 @@ fn lifecycle() -> impl Strategy<Value = Event> {
         (time(), tid(), pid(), exit_kind, books()).prop_map(|(time, tid, pid, how, books)| {
             Event::Exit(Exit { time, tid, pid, how, books })
         }),
-        (time(), pid(), small(), kind, number(), text()).prop_map(
-            |(time, pid, descriptor, kind, inode, label)| {
-                Event::Object(ObjectInfo { time, pid, descriptor, kind, inode, label })
+        (time(), pid(), small(), kind, small(), number(), text()).prop_map(
+            |(time, pid, descriptor, kind, device, inode, label)| {
+                Event::Object(ObjectInfo { time, pid, descriptor, kind, device, inode, label })
             }
         ),
         (time(), time(), lost_kind(), option::of(cpu()), number()).prop_map(

@@ -77,6 +77,7 @@ pub fn events() -> Vec<Event> {
         arg1: u64::MAX,
         arg2: 7,
         fd: FdKind::SocketInet,
+        device: 8 << 20 | 1,
         inode: 1 << 40,
     };
     let waker =
@@ -145,6 +146,7 @@ pub fn events() -> Vec<Event> {
             pid,
             descriptor: 3,
             kind: FdKind::SocketInet,
+            device: 9,
             inode: 99,
             label: text("tcp 127.0.0.1:80 -> 127.0.0.1:5000"),
         }),
@@ -245,7 +247,7 @@ fn write() -> Vec<u8> {
     for event in events() {
         writer.record(&Record::Event(event)).expect("memory");
     }
-    writer.flush().expect("memory");
+    writer.mark(Clocks { monotonic: Nanos(6_000), ..Clocks::default() }).expect("memory");
     // Older than what was flushed: a late chunk.
     let late = Interval::blocked(Tid(42), Nanos(100), Nanos(200), Nanos(300), None);
     writer.record(&Record::Event(Event::Interval(late))).expect("memory");

@@ -97,7 +97,7 @@ macro_rules! layouts {
 
 layouts! {
     /// One finished stay off the CPU.
-    Interval, 88, {
+    Interval, 96, {
         /// Left the CPU.
         off_ns: u64,
         /// Back on a CPU.
@@ -138,6 +138,10 @@ layouts! {
         waker_context: u8,
         /// `INTERVAL_*`.
         flags: u8,
+        /// Device of the inode (kernel encoding).
+        dev: u32,
+        /// Unused.
+        pad: u32,
     }
     /// Cursors and counters of one CPU.
     CpuShared, 192, {
@@ -268,8 +272,8 @@ layouts! {
         protocol: u16,
         /// Bytes of path.
         path_bytes: u32,
-        /// Unused.
-        pad: u32,
+        /// Device of the inode (kernel encoding).
+        dev: u32,
     }
     /// The kernel's own counts for a thread.
     Books, 48, {
@@ -317,11 +321,11 @@ layouts! {
         fd_kind: u8,
         /// 1: the first wait of its (call, object).
         first: u8,
-        /// Unused.
-        pad: u32,
+        /// Device of the inode.
+        dev: u32,
     }
     /// A thread at its end, or at the end of the recording.
-    ExitEvent, 240, {
+    ExitEvent, 248, {
         /// See [`Header`]; flags `EXIT_*`.
         h: Header,
         /// Status word, of the last thread.
@@ -336,6 +340,19 @@ layouts! {
         want: Want,
         /// The open interval; `off_ns` 0: it was on a CPU.
         open: Interval,
+    }
+    /// A thread that ran already when it was put into the tree.
+    FoundEvent, 96, {
+        /// See [`Header`].
+        h: Header,
+        /// The thread that made it.
+        parent_tid: u32,
+        /// Its process.
+        parent_pid: u32,
+        /// Its name, up to its NUL.
+        comm: [u8; 16],
+        /// The kernel's counts as of then.
+        books: Books,
     }
     /// A stack: behind it the copied bytes.
     StackEvent, 1648, {
@@ -369,7 +386,7 @@ layouts! {
         chain: [u64; CHAIN_FRAMES],
     }
     /// A descriptor the thread waited on lately.
-    KnownFile, 32, {
+    KnownFile, 40, {
         /// Its operations.
         f_op: u64,
         /// Its inode.
@@ -380,9 +397,13 @@ layouts! {
         fd: u32,
         /// Code of its kind.
         kind: u32,
+        /// Device.
+        dev: u32,
+        /// Unused.
+        pad: u32,
     }
     /// Task storage: having it means being in the tree.
-    Thread, 376, {
+    Thread, 416, {
         /// The open interval.
         r: Interval,
         /// Losses not yet reported.

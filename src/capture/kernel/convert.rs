@@ -105,6 +105,7 @@ fn call(record: &layout::Interval) -> Option<Call> {
         arg1: record.arg1,
         arg2: record.arg2,
         fd: FdKind::from_code(record.fd_kind),
+        device: record.dev,
         inode: record.inode,
     })
 }
@@ -117,6 +118,7 @@ pub fn wanted_call(want: &layout::Want) -> Option<Call> {
         arg1: want.arg1,
         arg2: want.arg2,
         fd: FdKind::from_code(want.fd_kind),
+        device: want.dev,
         inode: want.inode,
     })
 }

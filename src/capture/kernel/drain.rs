@@ -1,7 +1,9 @@
 //! Reading the rings, and turning what is in them into events and naming jobs.
 
 use super::KernelSource;
+use super::adopt::Bases;
 use super::convert;
+use super::living::Living;
 use super::pending::Faults;
 use super::pending::Jobs;
 use crate::capture::naming::Job;
@@ -83,7 +85,13 @@ impl KernelSource {
             let exec =
                 split::<layout::Header>(&item).is_some_and(|(h, _)| h.kind == layout::KIND_EXEC);
             execs += u64::from(exec);
-            lifecycle_event(&item, &mut self.jobs, &mut self.faults, sink);
+            let mut tree = Tree {
+                jobs: &mut self.jobs,
+                faults: &mut self.faults,
+                living: &mut self.living,
+                bases: &mut self.bases,
+            };
+            tree.lifecycle_event(&item, sink);
         }
         (records, execs, bytes as f64 / f64::from(4 << 20))
     }
@@ -117,6 +125,9 @@ impl KernelSource {
                         cpu: Some(cpu as u16),
                         count: count - seen[index],
                     })));
+                    if what == LostKind::Lifecycle {
+                        self.living.doubt();
+                    }
                     seen[index] = count;
                 }
             }
@@ -134,7 +145,7 @@ impl KernelSource {
                 self.faults.finished(&interval);
                 sink(Record::Event(Event::Interval(interval)));
             }
-            end_of_thread(&event, &mut self.faults, sink);
+            end_of_thread(&event, &mut self.faults, &mut self.bases, sink);
         }
     }
 }
@@ -152,48 +163,59 @@ fn split<T: Pod>(bytes: &[u8]) -> Option<(T, &[u8])> {
     Some((bytemuck::pod_read_unaligned(fixed), rest))
 }
 
-fn lifecycle_event(
-    item: &[u8],
-    jobs: &mut Jobs,
-    faults: &mut Faults,
-    sink: Sink<'_>,
-) -> Option<()> {
-    let (header, _) = split::<layout::Header>(item)?;
-    match header.kind {
-        layout::KIND_FORK => fork(&split(item)?.0, jobs, sink),
-        layout::KIND_EXEC => {
-            let (event, rest) = split(item)?;
-            exec(&event, rest, jobs, sink)?;
-        }
-        layout::KIND_EXIT => {
-            let (event, _) = split::<layout::ExitEvent>(item)?;
-            end_of_thread(&event, faults, sink);
-            if event.h.flags & layout::EXIT_LAST != 0 {
-                jobs.push(header.time, Job::Exit(Pid(event.h.pid)));
+/// What events of the lifecycle change.
+struct Tree<'a> {
+    jobs: &'a mut Jobs,
+    faults: &'a mut Faults,
+    living: &'a mut Living,
+    bases: &'a mut Bases,
+}
+
+impl Tree<'_> {
+    fn lifecycle_event(&mut self, item: &[u8], sink: Sink<'_>) -> Option<()> {
+        let jobs = &mut *self.jobs;
+        let (header, _) = split::<layout::Header>(item)?;
+        match header.kind {
+            layout::KIND_FORK => {
+                let event = split::<layout::ForkEvent>(item)?.0;
+                self.living.begin(Pid(event.h.pid));
+                fork(&event, jobs, sink);
             }
+            layout::KIND_EXEC => {
+                let (event, rest) = split(item)?;
+                exec(&event, rest, jobs, sink)?;
+            }
+            layout::KIND_EXIT => {
+                let (event, _) = split::<layout::ExitEvent>(item)?;
+                end_of_thread(&event, self.faults, self.bases, sink);
+                if event.h.flags & layout::EXIT_LAST != 0 {
+                    self.living.end(Pid(event.h.pid));
+                    jobs.push(header.time, Job::Exit(Pid(event.h.pid)));
+                }
+            }
+            layout::KIND_RENAME => {
+                let (event, _) = split::<layout::RenameEvent>(item)?;
+                rename(&event.h, &event.comm, sink);
+            }
+            layout::KIND_MAP => {
+                let (event, rest) = split::<layout::MapEvent>(item)?;
+                jobs.push(
+                    header.time,
+                    Job::Map(Mapping {
+                        pid: Pid(event.h.pid),
+                        start: event.start,
+                        end: event.start + event.length,
+                        file_offset: event.offset,
+                        path: convert::path(rest.get(..event.path_bytes as usize)?),
+                        identity: (convert::device(event.dev), event.inode),
+                        build_id: Vec::new(),
+                    }),
+                );
+            }
+            _ => {}
         }
-        layout::KIND_RENAME => {
-            let (event, _) = split::<layout::RenameEvent>(item)?;
-            rename(&event.h, &event.comm, sink);
-        }
-        layout::KIND_MAP => {
-            let (event, rest) = split::<layout::MapEvent>(item)?;
-            jobs.push(
-                header.time,
-                Job::Map(Mapping {
-                    pid: Pid(event.h.pid),
-                    start: event.start,
-                    end: event.start + event.length,
-                    file_offset: event.offset,
-                    path: convert::path(rest.get(..event.path_bytes as usize)?),
-                    identity: (convert::device(event.dev), event.inode),
-                    build_id: Vec::new(),
-                }),
-            );
-        }
-        _ => {}
+        Some(())
     }
-    Some(())
 }
 
 fn fork(event: &layout::ForkEvent, jobs: &mut Jobs, sink: Sink<'_>) {
@@ -258,7 +280,12 @@ fn rename(header: &layout::Header, comm: &[u8], sink: Sink<'_>) {
     sink(Record::Event(Event::Rename(Rename { time, tid, name: Text::from_c(comm) })));
 }
 
-fn end_of_thread(event: &layout::ExitEvent, faults: &mut Faults, sink: Sink<'_>) {
+fn end_of_thread(
+    event: &layout::ExitEvent,
+    faults: &mut Faults,
+    bases: &mut Bases,
+    sink: Sink<'_>,
+) {
     let time = Nanos(event.h.time);
     let tid = Tid(event.h.tid);
     if let Some(gap) = convert::last_gap(event.h.tid, &event.gap) {
@@ -289,6 +316,7 @@ fn end_of_thread(event: &layout::ExitEvent, faults: &mut Faults, sink: Sink<'_>)
         _ => ExitKind::Thread,
     };
     let books = convert::books(&event.books);
+    let books = bases.since_found(tid, books, how != ExitKind::Alive);
     sink(Record::Event(Event::Exit(Exit { time, tid, pid: Pid(event.h.pid), how, books })));
 }
 
@@ -302,6 +330,7 @@ fn stack_record(item: &[u8], jobs: &mut Jobs, faults: &mut Faults, sink: Sink<'_
             pid: Pid(header.pid),
             descriptor: event.fd,
             kind: FdKind::from_code(event.fd_kind as u8),
+            device: event.dev,
             inode: event.inode,
             label: convert::label(&event, rest.get(..event.path_bytes as usize)?),
         })));

@@ -6,10 +6,12 @@ use crate::capture::CaptureError;
 use crate::capture::Options;
 use crate::capture::sys::descriptors::Samples;
 use crate::capture::sys::shared::SharedMap;
+use crate::model::Pid;
 use aya::Btf;
 use aya::Ebpf;
 use aya::EbpfError;
 use aya::EbpfLoader;
+use aya::maps::HashMap;
 use aya::maps::Map;
 use aya::maps::MapData;
 use aya::maps::RingBuf;
@@ -23,8 +25,10 @@ use aya::programs::perf_event::PerfEventScope;
 use aya::programs::perf_event::SamplePolicy;
 use aya::programs::perf_event::SoftwareEvent;
 use aya::programs::tp_btf::BtfTracePointLinkId;
+use std::collections::hash_map::RandomState;
 use std::error::Error;
 use std::fs::File;
+use std::hash::BuildHasher as _;
 use std::io;
 use std::io::Read as _;
 use std::mem::offset_of;
@@ -172,6 +176,7 @@ impl Loaded {
             .override_global("preempt_distance", &distance, true)
             .override_global("knows_preempt", &knows_preempt, true)
             .override_global("by_bell", &bell, true)
+            .override_global("key_salt", &random(), true)
             .override_global("own_tgid", &own, true)
             .override_global("sample_fds", &numbers, true)
             .override_global("call_class", &classes, true)
@@ -279,10 +284,33 @@ impl Loaded {
         }
     }
 
+    /// Names the processes whose threads and children [`Loaded::adopt`] puts into the tree.
+    pub fn adopt_children_of(&mut self, roots: &[Pid]) -> Result<(), CaptureError> {
+        let map = self.ebpf.map_mut("adopted").ok_or_else(|| broken("no map adopted"))?;
+        let mut adopted: HashMap<_, u32, u8> = HashMap::try_from(map)
+            .map_err(|error| os("opening the map adopted", io::Error::other(error)))?;
+        for root in roots {
+            adopted.insert(root.0, 1, 0).map_err(|error| {
+                os("naming the processes to attach to", io::Error::other(error))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What `ts_adopt` writes: a found event for each thread that it put into the tree.
+    pub fn adopt(&mut self) -> Result<Vec<u8>, CaptureError> {
+        run_iterator(&mut self.ebpf, "ts_adopt")
+    }
+
     /// What `ts_survey` writes: an exit event for each thread of the tree that lives.
     pub fn survey(&mut self) -> Result<Vec<u8>, CaptureError> {
         run_iterator(&mut self.ebpf, "ts_survey")
     }
+}
+
+/// A number that nobody can guess: the standard library seeds its hash maps with such.
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
 }
 
 fn wants_stacks(options: Options) -> bool {
@@ -309,7 +337,7 @@ fn load_programs(
         let program: &mut BtfTracePoint = program(ebpf, name)?;
         program.load(tracepoint, btf).map_err(|error| program_error(name, &error))?;
     }
-    for name in ["ts_survey", "ts_calibrate"] {
+    for name in ["ts_survey", "ts_calibrate", "ts_adopt"] {
         let program: &mut Iter = program(ebpf, name)?;
         program.load("task", btf).map_err(|error| program_error(name, &error))?;
     }

@@ -2,10 +2,12 @@
 //! record per finished off-CPU interval. What they do stands in `probes/bpf/README.md`.
 #![allow(clippy::disallowed_methods)] // the impure edge: it reads the kernel's files
 
+mod adopt;
 mod btf;
 mod calls;
 mod convert;
 mod drain;
+mod living;
 mod load;
 mod pace;
 mod pending;
@@ -19,13 +21,20 @@ use super::Progress;
 use super::Source;
 use super::Target;
 use super::naming::Naming;
+use super::observer::Observer;
+use super::procfs;
 use super::sys::bpf::map_update;
 use super::sys::bpf::monotonic_ns;
 use super::sys::bpf::set_niceness;
 use super::sys::descriptors::pidfd_open;
+use crate::model::Event;
+use crate::model::Nanos;
+use crate::model::Pid;
 use crate::model::Record;
 use crate::model::Tier;
+use adopt::Bases;
 use bytemuck::Zeroable as _;
+use living::Living;
 use load::Loaded;
 use pace::Pace;
 use pending::Faults;
@@ -54,6 +63,8 @@ pub struct KernelSource {
     drained_ns: u64,
     jobs: Jobs,
     faults: Faults,
+    living: Living,
+    bases: Bases,
     niceness: Option<i32>,
     /// Where mappings can go unwatched.
     pace: Option<Pace>,
@@ -82,6 +93,8 @@ impl KernelSource {
             drained_ns: 0,
             jobs: Jobs::default(),
             faults: Faults::new(options.wait_stacks),
+            living: Living::default(),
+            bases: Bases::default(),
             niceness: None,
             pace: None,
             started_ns: 0,
@@ -95,6 +108,47 @@ impl KernelSource {
         let key = pidfd.as_raw_fd().to_ne_bytes();
         map_update(loaded.threads.fd().as_fd(), &key, bytemuck::bytes_of(thread))
             .map_err(|source| os("adding a thread to the recorded tree", source))
+    }
+
+    /// Starts the naming thread and attaches the programs.
+    fn begin(&mut self) -> Result<(), CaptureError> {
+        self.naming = Some(Naming::start()?);
+        self.drained_ns = monotonic_ns();
+        if let Some(loaded) = &mut self.loaded {
+            loaded.attach(self.options)?;
+            let limit = self.tuning.busy_per_second;
+            self.pace = loaded.may_unwatch().then(|| Pace::new(limit, self.drained_ns));
+        }
+        self.started_ns = self.drained_ns;
+        self.niceness = Some(set_niceness(NICENESS));
+        Ok(())
+    }
+
+    /// Where those wait that the end of the recording finds asleep: their calls will not have
+    /// returned, so their stacks can only be taken from outside. Within the budget of a burst.
+    fn look_at_sleepers(&mut self, sink: &mut dyn FnMut(Record)) {
+        if !self.options.wait_stacks {
+            return;
+        }
+        let mut observer = Observer::new(true);
+        let mut looks = Vec::new();
+        'all: for pid in self.living.pids() {
+            for tid in procfs::threads(pid) {
+                if !observer.may_look(Nanos(monotonic_ns())) {
+                    break 'all;
+                }
+                looks.extend(observer.look(pid, tid));
+            }
+        }
+        // What they wait on was described by the programs, as it was then.
+        let mut events = |event: Event| {
+            if !matches!(event, Event::Object(_)) {
+                sink(Record::Event(event));
+            }
+        };
+        for look in looks {
+            look.deliver(self.naming.as_mut(), &mut events);
+        }
     }
 
     /// Watches mappings or not, as the tree's pace allows.
@@ -159,16 +213,18 @@ impl Source for KernelSource {
         let pidfd = pidfd_open(target.pid.0)
             .map_err(|source| os("opening the command's process", source))?;
         self.seed(pidfd.as_fd(), &thread)?;
-        self.naming = Some(Naming::start()?);
-        self.drained_ns = monotonic_ns();
-        if let Some(loaded) = &mut self.loaded {
-            loaded.attach(self.options)?;
-            let limit = self.tuning.busy_per_second;
-            self.pace = loaded.may_unwatch().then(|| Pace::new(limit, self.drained_ns));
-        }
-        self.started_ns = self.drained_ns;
-        self.niceness = Some(set_niceness(NICENESS));
-        Ok(())
+        self.living.begin(target.pid);
+        self.begin()
+    }
+
+    fn attach(&mut self, roots: &[Pid], sink: &mut dyn FnMut(Record)) -> Result<(), CaptureError> {
+        // First the programs: whom an adopted thread forks from then on is seen.
+        self.begin()?;
+        self.adopt(roots, sink)
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.living.is_over()
     }
 
     fn drain(&mut self, sink: &mut dyn FnMut(Record)) -> Result<Progress, CaptureError> {
@@ -176,6 +232,7 @@ impl Source for KernelSource {
     }
 
     fn stop(&mut self, sink: &mut dyn FnMut(Record)) -> Result<CaptureStats, CaptureError> {
+        self.look_at_sleepers(sink);
         if let Some(loaded) = &mut self.loaded {
             loaded.detach();
         }

@@ -46,7 +46,8 @@ impl Jobs {
 pub struct Faults {
     wanted: bool,
     begun: Vec<(Tid, Nanos, RawStack)>,
-    finished: Vec<(Tid, Nanos, Nanos)>,
+    /// Thread, begin, end, time blocked.
+    finished: Vec<(Tid, Nanos, Nanos, Nanos)>,
     ended: Vec<(Tid, Nanos)>,
     carried: BTreeMap<Tid, Carried>,
 }
@@ -76,7 +77,7 @@ impl Faults {
             return;
         }
         let blocked = interval.woken.unwrap_or(interval.on) - interval.off;
-        self.finished.push((interval.tid, interval.off, blocked));
+        self.finished.push((interval.tid, interval.off, interval.on, blocked));
     }
 
     /// A thread ended: what it still carries has no place.
@@ -87,7 +88,7 @@ impl Faults {
     /// Weighs what can be weighed. Rings must have been drained in the order lifecycle,
     /// intervals, stacks: then the waits of an ended thread are in, and the stack of a wait too.
     pub fn settle(&mut self, jobs: &mut Jobs, sink: &mut dyn FnMut(Record)) {
-        for (tid, off, blocked) in std::mem::take(&mut self.finished) {
+        for (tid, off, on, blocked) in std::mem::take(&mut self.finished) {
             let carried = self.carried.entry(tid).or_default();
             carried.weight += blocked;
             carried.off = off;
@@ -95,7 +96,8 @@ impl Faults {
                 continue;
             };
             let (_, time, raw) = self.begun.swap_remove(at);
-            let event = wait_stack(tid, time, off, std::mem::take(&mut carried.weight));
+            // Told at the end of its wait, after the interval that it is the stack of.
+            let event = wait_stack(tid, on, off, std::mem::take(&mut carried.weight));
             jobs.push(time.0, Job::Stack { raw, event });
         }
         for (tid, time) in std::mem::take(&mut self.ended) {
@@ -132,7 +134,7 @@ mod tests {
         let [(20, Job::Stack { event: Event::WaitStack(stack), .. })] = jobs.0.as_slice() else {
             panic!("one stack: {:?}", jobs.0);
         };
-        assert_eq!((stack.weight, stack.off), (Nanos(10), Nanos(20)));
+        assert_eq!((stack.weight, stack.off, stack.time), (Nanos(10), Nanos(20), Nanos(27)));
         let [Record::Event(Event::WaitStack(left))] = rest.as_slice() else {
             panic!("one rest: {rest:?}");
         };

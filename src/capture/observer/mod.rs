@@ -58,7 +58,7 @@ pub struct Observer {
     charged: Nanos,
     refilled: Nanos,
     /// When each was first met.
-    known: FastMap<(Pid, u32, u64), Nanos>,
+    known: FastMap<(Pid, u32, u32, u64), Nanos>,
     sockets: Sockets,
     refused: u64,
     over_budget: u64,
@@ -216,21 +216,20 @@ impl Observer {
         let target = String::from_utf8_lossy(link.as_bytes());
         call.fd = FdKind::from_link(&target);
         call.inode = bracketed(&target).unwrap_or(0);
-        match call.fd {
-            FdKind::File | FdKind::Tty => {
-                if let Some((kind, inode)) = process_vm::file_kind(&path) {
-                    let terminal = call.fd == FdKind::Tty && kind == FdKind::Char;
-                    call.fd = if terminal { FdKind::Tty } else { kind };
-                    call.inode = inode;
-                }
+        let named = matches!(call.fd, FdKind::File | FdKind::Tty);
+        if (named || call.inode != 0)
+            && let Some((kind, device, inode)) = process_vm::file_kind(&path)
+        {
+            (call.device, call.inode) = (device, inode);
+            if named && !(call.fd == FdKind::Tty && kind == FdKind::Char) {
+                call.fd = kind;
             }
-            FdKind::SocketOther => {
-                // One that is not in the tables yet gets its name at a later look.
-                let found = self.sockets.find(pid, call.inode);
-                call.fd = found.as_ref().map_or(call.fd, |found| found.0);
-                return (call, found.map(|found| found.1));
-            }
-            _ => {}
+        }
+        if call.fd == FdKind::SocketOther {
+            // One that is not in the tables yet gets its name at a later look.
+            let found = self.sockets.find(pid, call.inode);
+            call.fd = found.as_ref().map_or(call.fd, |found| found.0);
+            return (call, found.map(|found| found.1));
         }
         (call, Some(link))
     }
@@ -247,9 +246,9 @@ impl Observer {
         if self.known.len() >= KNOWN_OBJECTS {
             self.known.clear();
         }
-        let new = self.known.insert((pid, descriptor, call.inode), time).is_none();
-        let (kind, inode) = (call.fd, call.inode);
-        new.then_some(ObjectInfo { time, pid, descriptor, kind, inode, label })
+        let Call { fd: kind, device, inode, .. } = *call;
+        let new = self.known.insert((pid, descriptor, device, inode), time).is_none();
+        new.then_some(ObjectInfo { time, pid, descriptor, kind, device, inode, label })
     }
 
     /// What a reader of the report must know of the looks.

@@ -38,9 +38,9 @@ pub fn read_memory(pid: Pid, address: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Kind and inode of the file behind `path` (a `/proc/PID/fd/N` link, followed), without
+/// Kind, device and inode of the file behind `path` (a `/proc/PID/fd/N` link, followed), without
 /// asking a network file system: that could block for as long as its server is away.
-pub fn file_kind(path: &str) -> Option<(FdKind, u64)> {
+pub fn file_kind(path: &str) -> Option<(FdKind, u32, u64)> {
     let path = CString::new(path).ok()?;
     // SAFETY: all-zero bytes are a valid statx.
     let mut status: libc::statx = unsafe { std::mem::zeroed() };
@@ -66,7 +66,8 @@ pub fn file_kind(path: &str) -> Option<(FdKind, u64)> {
         libc::S_IFSOCK => FdKind::SocketOther,
         _ => FdKind::Unknown,
     };
-    Some((kind, status.stx_ino))
+    let device = status.stx_dev_major << 20 | status.stx_dev_minor;
+    Some((kind, device, status.stx_ino))
 }
 
 #[cfg(test)]

@@ -34,6 +34,15 @@ pub fn pass_through() -> io::Result<()> {
     Ok(())
 }
 
+/// Collects for [`take_pending`] what ends a recording of a process that is not ours: INT, QUIT,
+/// TERM and HUP. None of them is passed on.
+pub fn collect_endings() -> io::Result<()> {
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP] {
+        handle(signal, on_forward)?;
+    }
+    handle(libc::SIGXFSZ, on_nothing)
+}
+
 /// Whether SIGCHLD was ignored when this process started.
 static SIGCHLD_IGNORED: AtomicBool = AtomicBool::new(false);
 

@@ -56,6 +56,7 @@ impl Events {
                 descriptor: self.input.varint_u32()?,
                 kind: FdKind::from_code(self.input.byte()?),
                 inode: self.input.varint()?,
+                device: self.input.varint_u32()?,
                 label: text(&mut self.input)?,
             }),
             LOST => Event::Lost(Lost {

@@ -139,7 +139,8 @@ fn option<T>(
     }
 }
 
-fn clocks(input: &mut In) -> Result<Clocks, Malformed> {
+/// The three clocks: all that a mark says.
+pub(in super::super) fn clocks(input: &mut In) -> Result<Clocks, Malformed> {
     Ok(Clocks {
         monotonic: Nanos(input.varint()?),
         realtime: Nanos(input.varint()?),
