@@ -82,7 +82,7 @@ fn states(text: &mut String, all: &[Series]) {
                 series.workload.id,
                 series.workload.title,
                 if state.threads.is_empty() { "all" } else { state.threads },
-                state.state,
+                state.name,
                 median(&times.measured) / 1e6,
                 median(&times.found) / 1e6,
                 median(&times.points),
@@ -139,7 +139,7 @@ fn verdicts(text: &mut String, all: &[Series]) {
              simple metrics would answer on the same trace.\n"
         );
     }
-    let further: String = metrics.iter().map(|name| format!(" {name} |")).collect();
+    let further: String = metrics.iter().flat_map(|name| [" ", name.as_str(), " |"]).collect();
     line!(text, "| # | workload | expected | named | found | kind | named right |{further}");
     line!(text, "|---|---|---|---|---|---:|---:|{}", "---|".repeat(metrics.len()));
     for series in all {
@@ -153,7 +153,7 @@ fn verdicts(text: &mut String, all: &[Series]) {
         };
         let further: String = metrics
             .iter()
-            .map(|name| format!(" {} |", series.metrics.get(*name).map_or("-", String::as_str)))
+            .flat_map(|name| [" ", series.metrics.get(*name).map_or("-", String::as_str), " |"])
             .collect();
         line!(
             text,
@@ -197,7 +197,7 @@ fn gains(text: &mut String, all: &[Series]) {
                 text,
                 "| {} | `{}` | {:.2}x | {} | {} | {} |",
                 series.workload.id,
-                change.change,
+                change.name,
                 change.theory,
                 times(real),
                 times(promised),

@@ -111,7 +111,7 @@ const WAKE_NS: u64 = 10_000;
 /// What is left of an error after what is allowed: a wait may be found shorter, and the way
 /// to a CPU longer.
 pub fn excess(state: &State, points: f64, slack: f64) -> f64 {
-    let allowed = if state.state == "runnable" { slack } else { -slack };
+    let allowed = if state.name == "runnable" { slack } else { -slack };
     if (points > 0.0) != (allowed > 0.0) {
         return points;
     }
@@ -124,8 +124,8 @@ pub fn compare(state: &State, report: &Value, truth: &Truth) -> Compared {
     let mut compared = Compared { found: 0, measured: truth.number(state.key), of: 0, beside: 0 };
     for row in rows(report, "threads").iter().filter(named) {
         compared.of += ns(row, "/end_ns") - ns(row, "/start_ns");
-        compared.found += ns(row, &format!("/states/{}", state.state));
-        compared.beside += match state.state {
+        compared.found += ns(row, &format!("/states/{}", state.name));
+        compared.beside += match state.name {
             "running" => 0,
             "runnable" => ns(row, "/switches/voluntary") * WAKE_NS,
             // To the thread a wait ends when it has a CPU again, and holds the call's own work.
@@ -145,7 +145,7 @@ pub fn states(workload: &Workload, recording: &Recording) -> Vec<String> {
             wrong.push(format!(
                 "{} of `{}`: found {} ns, measured {} ns ({points:+.2} points, of which \
                  {slack:.2} are allowed)",
-                state.state, state.threads, compared.found, compared.measured
+                state.name, state.threads, compared.found, compared.measured
             ));
         }
     }
@@ -249,8 +249,8 @@ pub fn innocent(workload: &Workload, report: &Value) -> Vec<String> {
 
 /// A change with the id of the lock that it names by a function.
 pub fn resolved(change: &Change, report: &Value) -> Option<String> {
-    let Some((kind, rest)) = change.change.split_once(":@") else {
-        return Some(change.change.to_owned());
+    let Some((kind, rest)) = change.name.split_once(":@") else {
+        return Some(change.name.to_owned());
     };
     let (function, factor) = rest.split_once('*')?;
     let id = &find(report, kind, function)?["id"];
@@ -260,10 +260,10 @@ pub fn resolved(change: &Change, report: &Value) -> Option<String> {
 /// The speedup that the replay predicts; what it said instead if it does not.
 pub fn predicted(change: &Change, recording: &Recording) -> Result<f64, String> {
     let name = resolved(change, &recording.report)
-        .ok_or_else(|| format!("{}: there is no such object", change.change))?;
+        .ok_or_else(|| format!("{}: there is no such object", change.name))?;
     let answer = whatif(&recording.trace(), &name);
     let answer = answer.as_ref().unwrap_or(&recording.report["whatif"]);
-    speedup(answer, &name).ok_or_else(|| format!("{}: {answer}", change.change))
+    speedup(answer, &name).ok_or_else(|| format!("{}: {answer}", change.name))
 }
 
 /// The speedup in whatever row of an answer is about this change.
