@@ -87,11 +87,9 @@ fn all() -> Result<(), String> {
     }
     let text = document::write(&all, arguments.runs.max(1));
     let whole = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/ACCURACY.md");
-    match arguments.output.or_else(|| arguments.only.is_empty().then_some(whole)) {
-        Some(path) => std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display())),
-        None => {
-            print!("{text}");
-            Ok(())
-        }
+    if let Some(path) = arguments.output.or_else(|| arguments.only.is_empty().then_some(whole)) {
+        return std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()));
     }
+    print!("{text}");
+    Ok(())
 }

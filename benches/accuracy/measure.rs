@@ -19,6 +19,8 @@ pub struct Times {
     pub found: Vec<f64>,
     /// Found less measured, in points of these threads' time.
     pub points: Vec<f64>,
+    /// Points that both may differ by.
+    pub slack: Vec<f64>,
 }
 
 /// A change over all rounds.
@@ -91,6 +93,7 @@ impl Series {
             times.measured.push(compared.measured as f64);
             times.found.push(compared.found as f64);
             times.points.push(compared.points());
+            times.slack.push(compared.slack());
         }
         for (object, shares) in self.workload.objects.iter().zip(&mut self.objects) {
             let row = checks::find(report, object.kind, object.function);

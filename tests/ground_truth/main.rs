@@ -71,10 +71,7 @@ fn evaluate(part: Part, workload: &Workload, evidence: &Evidence) -> Vec<String>
 fn astray(change: &Change, real: f64) -> Option<String> {
     let off = (real / change.theory - 1.0) * 100.0;
     (off.abs() > change.percent).then(|| {
-        format!(
-            "{}: really {real:.2}x, in theory {:.2}x ({off:+.1} %)",
-            change.change, change.theory
-        )
+        format!("{}: really {real:.2}x, in theory {:.2}x ({off:+.1} %)", change.name, change.theory)
     })
 }
 
@@ -89,11 +86,11 @@ fn predictions(workload: &Workload, evidence: &Evidence) -> Vec<String> {
             Ok(promised) => {
                 let off = (promised / real - 1.0) * 100.0;
                 if off.abs() > allowed {
-                    let name = change.change;
+                    let name = change.name;
                     wrong.push(format!("{name}: promised {promised:.2}x, really {real:.2}x"));
                 }
                 if promised >= HELPS && change.theory < HELPS {
-                    wrong.push(format!("{}: promised {promised:.2}x, helps not", change.change));
+                    wrong.push(format!("{}: promised {promised:.2}x, helps not", change.name));
                 }
             }
         }

@@ -23,13 +23,16 @@ const fn verdict(kinds: &'static [&'static str], culprit: &'static str) -> Verdi
     Verdict { kinds, culprit }
 }
 
+/// Ready and without a CPU, by the scheduler's own count.
+const RUNNABLE: State = of_all("runnable");
+
 /// What four threads with 3 ms inside and 7 ms outside wait for, by whatever kind of lock.
 const LOCK_LOOP: Workload = Workload {
     facts: &[
         fact("the lock is busy all the time", "held", "wall", 0.90, 1.01),
         fact("a sixth of the loops is waiting", "lock", "loops", 0.14, 0.24),
     ],
-    states: &[of_all("lock"), of_all("sleep"), of_all("join")],
+    states: &[of_all("lock"), of_all("sleep"), of_all("join"), RUNNABLE],
     objects: &[object("lock", "hold_lock", "lock")],
     verdict: verdict(&["lock-bound"], "hold_lock"),
     changes: &[change("lock:@hold_lock*0.5", &["hold=1.5"], 1.41, 10.0)],
@@ -64,6 +67,7 @@ pub const WORKLOADS: &[Workload] = &[
         id: "1s",
         title: "1 with std::mutex",
         program: Compiled("lock_std.cpp"),
+        states: &[of_all("lock"), of_all("sleep"), of_all("join")],
         ..LOCK_LOOP
     },
     Workload {
@@ -72,7 +76,7 @@ pub const WORKLOADS: &[Workload] = &[
         program: Compiled("lock_loop.c"),
         arguments: &["threads=2", "rounds=152"],
         facts: &[fact("they avoid each other", "lock", "loops", 0.0, 0.03)],
-        states: &[of_all("lock"), of_all("sleep"), of_all("join")],
+        states: &[of_all("lock"), of_all("sleep"), of_all("join"), RUNNABLE],
         verdict: verdict(&["sleep-bound"], ""),
         innocent: &["lock"],
         changes: &[change("lock:@hold_lock*0.5", &["hold=1.5"], 1.18, 6.0)],
@@ -84,7 +88,7 @@ pub const WORKLOADS: &[Workload] = &[
         program: Compiled("lock_loop.c"),
         arguments: &["threads=1", "rounds=76"],
         facts: &[fact("nobody waits", "lock", "loops", 0.0, 0.001)],
-        states: &[of_all("lock"), of_all("sleep"), of_all("join")],
+        states: &[of_all("lock"), of_all("sleep"), of_all("join"), RUNNABLE],
         verdict: verdict(&["sleep-bound"], ""),
         innocent: &["lock", "join"],
         ..BLANK
@@ -99,7 +103,7 @@ pub const WORKLOADS: &[Workload] = &[
             fact("three of four wait", "lock", "loops", 0.72, 0.78),
             fact("some get ten times what others get", "most", "fewest", 10.0, f64::MAX),
         ],
-        states: &[of_all("lock"), of_all("sleep"), of_all("join")],
+        states: &[of_all("lock"), of_all("sleep"), of_all("join"), RUNNABLE],
         objects: &[object("lock", "hold_lock", "lock")],
         verdict: verdict(&["lock-bound"], "hold_lock"),
         findings: &[&["starv"]],
@@ -125,6 +129,7 @@ pub const WORKLOADS: &[Workload] = &[
             of("stage-2", "sleep", "stage-2.sleep"),
             of_all("sleep"),
             of_all("join"),
+            RUNNABLE,
         ],
         objects: &[object("condvar", "run_three", "stage-3.condvar")],
         verdict: verdict(&["starved", "sleep-bound"], "stage_two"),
@@ -149,6 +154,7 @@ pub const WORKLOADS: &[Workload] = &[
             of("runner-2", "join", "runner-2.join"),
             of("runner-3", "join", "runner-3.join"),
             of_all("sleep"),
+            RUNNABLE,
         ],
         verdict: verdict(&["imbalanced"], "carry_heavy"),
         changes: &[
@@ -162,7 +168,7 @@ pub const WORKLOADS: &[Workload] = &[
         title: "300 ms alone, then 2 threads of 350 ms",
         program: Compiled("serial_part.c"),
         facts: &[fact("46 % of the time is serial", "serial", "wall", 0.44, 0.48)],
-        states: &[of_all("sleep"), of_all("join")],
+        states: &[of_all("sleep"), of_all("join"), RUNNABLE],
         // Both name what decides: a phase that one thread does alone, by sleeping.
         verdict: verdict(&["serial", "sleep-bound"], ""),
         changes: &[
@@ -175,7 +181,7 @@ pub const WORKLOADS: &[Workload] = &[
         id: "7",
         title: "6 threads of 0.25 CPU-s on the CPUs there are",
         program: Compiled("burners.c"),
-        states: &[of("burner", "running", "burner.running")],
+        states: &[of("burner", "running", "burner.running"), RUNNABLE],
         verdict: verdict(&["oversubscribed", "cpu-saturated"], ""),
         changes: &[
             Change { cpus: 1, ..change("cpus=1", &[], 0.5, 15.0) },
@@ -192,6 +198,7 @@ pub const WORKLOADS: &[Workload] = &[
         facts: &[fact("each waits for half", "cruncher.gil", "cruncher.running", 0.85, 1.25)],
         states: &[
             of("cruncher", "running", "cruncher.running"),
+            of("cruncher", "runnable", "cruncher.runnable"),
             State { points: 5.0, ..of("cruncher", "gil", "cruncher.gil") },
         ],
         objects: &[object("gil", "take_gil", "cruncher.gil")],
@@ -207,6 +214,7 @@ pub const WORKLOADS: &[Workload] = &[
         facts: &[fact("period is sleep and interval", "period", "6080000", 0.85, 1.15)],
         states: &[
             of("ticker", "sleep", "ticker.sleep"),
+            of("ticker", "runnable", "ticker.runnable"),
             State { points: 5.0, ..of("ticker", "gil", "ticker.gil") },
         ],
         objects: &[Object { holder: Some("hog"), ..object("gil", "take_gil", "ticker.gil") }],
@@ -220,7 +228,7 @@ pub const WORKLOADS: &[Workload] = &[
         title: "400 times pwrite and fsync",
         program: Compiled("flushes.c"),
         file: File::Given,
-        states: &[of_all("disk")],
+        states: &[of_all("disk"), RUNNABLE],
         verdict: verdict(&["disk-bound"], "save_record"),
         // A disk's own time varies twofold from run to run.
         changes: &[change("section:save_record*0.5", &["records=200"], 2.0, 60.0)],
@@ -232,7 +240,7 @@ pub const WORKLOADS: &[Workload] = &[
         program: Compiled("cold_pages.c"),
         file: File::Prepared,
         facts: &[fact("each touch is a major fault", "faults", "rounds", 0.95, 1.01)],
-        states: &[of_all("page_fault")],
+        states: &[of_all("page_fault"), RUNNABLE],
         verdict: verdict(&["disk-bound"], "touch_pages"),
         changes: &[change("section:touch_pages*0.5", &["touches=256"], 2.0, 40.0)],
         ..BLANK
@@ -248,7 +256,11 @@ pub const WORKLOADS: &[Workload] = &[
             1.0,
             1.08,
         )],
-        states: &[of_all("child"), of("napper", "sleep", "napper.sleep")],
+        states: &[
+            of_all("child"),
+            of("napper", "sleep", "napper.sleep"),
+            of("ground_forks", "runnable", "runnable"),
+        ],
         verdict: verdict(&["child-bound", "sleep-bound"], "child_naps"),
         changes: &[change("section:child_naps*0.5", &["nap=10"], 1.95, 8.0)],
         ..BLANK
@@ -258,7 +270,7 @@ pub const WORKLOADS: &[Workload] = &[
         title: "broadcast with the lock held, 3 waiters of 1 ms",
         program: Compiled("herd.c"),
         facts: &[fact("the woken wait for the lock", "to_lock", "wakes", 0.9, 1.0)],
-        states: &[of_all("condvar"), of_all("lock"), of_all("sleep")],
+        states: &[of_all("condvar"), of_all("lock"), of_all("sleep"), RUNNABLE],
         objects: &[
             object("lock", "wait_for_news", "lock"),
             object("condvar", "wait_for_news", "condvar"),
@@ -280,6 +292,7 @@ pub const WORKLOADS: &[Workload] = &[
         states: &[
             of("spinner", "running", "spinner.running"),
             of("worker", "running", "worker.running"),
+            RUNNABLE,
         ],
         verdict: verdict(&["serial"], "work_alone"),
         findings: &[&["spin"]],
@@ -298,7 +311,11 @@ pub const WORKLOADS: &[Workload] = &[
             fact("each block makes one tick late", "lags_over_10_ms", "10", 1.0, 1.0),
             fact("by its length", "longest_lag", "50000000", 0.85, 1.2),
         ],
-        states: &[of("loop", "sleep", "loop.sleep"), of("loop", "poll", "loop.poll")],
+        states: &[
+            of("loop", "sleep", "loop.sleep"),
+            of("loop", "poll", "loop.poll"),
+            of("loop", "runnable", "loop.runnable"),
+        ],
         verdict: verdict(&["blocked-event-loop"], "block_the_loop"),
         changes: &[
             change("section:block_the_loop*0.5", &["block=25"], 1.24, 8.0),
@@ -322,7 +339,11 @@ pub const WORKLOADS: &[Workload] = &[
         title: "the holder of a lock is kept from its CPU by a hog",
         program: Compiled("preempted.c"),
         facts: &[fact("the holder could run", "held_runnable", "waiter.lock", 0.8, 1.0)],
-        states: &[of("waiter", "lock", "waiter.lock"), of("waiter", "sleep", "waiter.sleep")],
+        states: &[
+            of("waiter", "lock", "waiter.lock"),
+            of("waiter", "sleep", "waiter.sleep"),
+            RUNNABLE,
+        ],
         objects: &[Object { holder: Some("holder"), ..object("lock", "want_lock", "waiter.lock") }],
         verdict: verdict(&["lock-bound", "oversubscribed"], "hold_lock"),
         findings: &[&["preempt"]],
@@ -347,6 +368,7 @@ pub const WORKLOADS: &[Workload] = &[
         id: "19",
         title: "1 with parking_lot",
         program: Example("ground_lock_parking_lot"),
+        states: &[of_all("lock"), of_all("sleep"), of_all("join")],
         changes: &[
             change("lock:@hold_lock*0.5", &["hold=1.5"], 1.41, 10.0),
             change("lock:@hold_lock*0", &["hold=0"], 1.71, 10.0),
@@ -365,6 +387,7 @@ pub const WORKLOADS: &[Workload] = &[
             of("logger", "lock", "logger.lock"),
             of("worker", "lock", "worker.lock"),
             of_all("join"),
+            RUNNABLE,
         ],
         objects: &[
             object("lock", "write_log", "logger.lock"),

@@ -67,7 +67,7 @@ pub struct Fact {
 /// Time that threads spent in a state.
 pub struct State {
     /// One of the sixteen.
-    pub state: &'static str,
+    pub name: &'static str,
     /// Threads whose name begins so; empty: all.
     pub threads: &'static str,
     /// What the program called it.
@@ -99,7 +99,7 @@ pub struct Verdict {
 /// A change, in the grammar of `timesink whatif`.
 pub struct Change {
     /// `lock:@FUNCTION*F` stands for the id of the lock that FUNCTION waits for.
-    pub change: &'static str,
+    pub name: &'static str,
     /// Arguments of the really modified program, in place of those with the same key; `None`
     /// where this machine cannot run it.
     pub real: Option<&'static [&'static str]>,
@@ -143,12 +143,12 @@ pub const fn fact(
 
 /// A state of all threads, which the program calls by its name.
 pub const fn of_all(state: &'static str) -> State {
-    State { state, threads: "", key: state, points: 3.0 }
+    State { name: state, threads: "", key: state, points: 3.0 }
 }
 
 /// A state of some threads.
 pub const fn of(threads: &'static str, state: &'static str, key: &'static str) -> State {
-    State { state, threads, key, points: 3.0 }
+    State { name: state, threads, key, points: 3.0 }
 }
 
 /// An object that many may have held.
@@ -163,5 +163,5 @@ pub const fn change(
     theory: f64,
     percent: f64,
 ) -> Change {
-    Change { change, real: Some(real), cpus: 0, theory, percent, slow: false }
+    Change { name: change, real: Some(real), cpus: 0, theory, percent, slow: false }
 }

@@ -6,7 +6,7 @@ A ticker should run each 5 ms; each block makes it late by the block's length.
 import asyncio
 import time
 
-from ground import done, name_thread, now, options, say
+from ground import done, name_thread, now, options, run_delay, say
 
 o = options(ticks=150, tick=5.0, blocks=10, block=50.0, every=60.0)
 blocked, lags = [], []
@@ -45,4 +45,5 @@ say("loop.sleep", sum(blocked))
 say("loop.poll", took - sum(blocked))
 say("lags_over_10_ms", sum(lag > 10_000_000 for lag in lags))
 say("longest_lag", max(lags))
+say("loop.runnable", run_delay())
 done(o["ticks"])

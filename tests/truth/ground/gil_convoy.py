@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from ground import done, name_thread, now, options, say
+from ground import done, name_thread, now, options, run_delay, say
 
 o = options(hogs=1, rounds=150, sleep=1.0, interval=5.0, how="threads")
 sys.setswitchinterval(o["interval"] / 1000)
@@ -47,6 +47,7 @@ say("period", took // o["rounds"])
 say("calm_period", calm)
 say("ticker.sleep", calm * (o["rounds"] + alone))
 say("ticker.gil", max(0, took - calm * o["rounds"]))
+say("ticker.runnable", run_delay())
 done(o["rounds"])
 if o["how"] != "threads":
     for one in hogs:

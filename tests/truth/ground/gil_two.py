@@ -8,10 +8,10 @@ import multiprocessing
 import threading
 import time
 
-from ground import done, name_thread, now, options, say
+from ground import done, name_thread, now, options, run_delay, say
 
 o = options(threads=2, loops=12_000_000, how="threads")
-running, life = [0] * o["threads"], [0] * o["threads"]
+running, life, runnable = ([0] * o["threads"] for _ in range(3))
 
 
 def crunch(loops):
@@ -27,6 +27,7 @@ def work(index):
     crunch(o["loops"])
     running[index] = time.thread_time_ns() - cpu
     life[index] = now() - began
+    runnable[index] = run_delay()
 
 
 kind = threading.Thread if o["how"] == "threads" else multiprocessing.get_context("fork").Process
@@ -39,6 +40,7 @@ for worker in workers:
 say("join", now() - began)
 if o["how"] == "threads":
     say("cruncher.running", sum(running))
-    # What is not running waits for the GIL, or for a CPU.
-    say("cruncher.gil", sum(life) - sum(running))
+    say("cruncher.runnable", sum(runnable))
+    # All else is waiting for the GIL.
+    say("cruncher.gil", sum(life) - sum(running) - sum(runnable))
 done(o["threads"])

@@ -2,6 +2,7 @@
  * are slept, and books that each thread keeps on itself. What a report must say about each of
  * them stands in tests/ground_truth/table.rs. */
 #include "../truth.h"
+#include <dirent.h>
 #include <sys/prctl.h>
 
 #define NOINLINE __attribute__((noinline, noclone))
@@ -9,11 +10,47 @@
 static int option_count;
 static char **option_list;
 static uint64_t options_asked, began;
+static atomic_ullong runnable_of_ended;
+static pthread_key_t at_thread_end;
+
+/* How long a thread could run and had no CPU, by the scheduler's own count. */
+static inline uint64_t run_delay(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	unsigned long long running, delay = 0;
+	if (file) {
+		check(fscanf(file, "%llu %llu", &running, &delay) == 2, "schedstat");
+		fclose(file);
+	}
+	return delay;
+}
+
+static void count_ended(void *unused)
+{
+	(void)unused;
+	runnable_of_ended += run_delay("/proc/thread-self/schedstat");
+}
+
+/* That of all threads which ended or live. Those that end must have a name from name_thread. */
+static inline uint64_t runnable_of_all(void)
+{
+	uint64_t sum = runnable_of_ended;
+	DIR *tasks = opendir("/proc/self/task");
+	check(tasks != NULL, "/proc/self/task");
+	for (struct dirent *task; (task = readdir(tasks));) {
+		char path[300];
+		snprintf(path, sizeof path, "/proc/self/task/%s/schedstat", task->d_name);
+		sum += task->d_name[0] == '.' ? 0 : run_delay(path);
+	}
+	closedir(tasks);
+	return sum;
+}
 
 /* First thing in main. */
 static inline void options(int argc, char **argv)
 {
 	began = now();
+	pthread_key_create(&at_thread_end, count_ended);
 	option_count = argc;
 	option_list = argv;
 }
@@ -67,6 +104,7 @@ static inline void name_thread(const char *role, long index)
 	char name[48]; /* the kernel keeps fifteen characters */
 	snprintf(name, sizeof name, index < 0 ? "%s" : "%s-%ld", role, index);
 	prctl(PR_SET_NAME, name);
+	pthread_setspecific(at_thread_end, &at_thread_end);
 }
 
 /* `prefix.key=value`. */
@@ -80,6 +118,7 @@ static inline void done(uint64_t rounds)
 {
 	uint64_t wall = now() - began;
 	say("wall", wall);
+	say("runnable", runnable_of_all());
 	say("rounds", rounds);
 	say("per_1000_s", (uint64_t)((double)rounds * 1e12 / (double)wall));
 	finish();

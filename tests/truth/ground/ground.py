@@ -30,6 +30,12 @@ def name_thread(name):
     threading.current_thread().name = name
 
 
+def run_delay():
+    """How long this thread could run and had no CPU, by the scheduler's own count."""
+    with open("/proc/thread-self/schedstat", encoding="ascii") as books:
+        return int(books.read().split()[1])
+
+
 def done(rounds):
     wall = now() - BEGAN
     say("wall", wall)
