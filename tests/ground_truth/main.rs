@@ -28,7 +28,7 @@ use table::Workload;
 const QUIET: f64 = 0.1;
 
 /// Attempts on a machine that is not quiet.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 2;
 
 /// A prediction of more is a promise; a real gain of less is none.
 const HELPS: f64 = 1.03;
