@@ -28,7 +28,7 @@ use table::Workload;
 const QUIET: f64 = 0.1;
 
 /// Attempts on a machine that is not quiet.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 2;
 
 /// A prediction of more is a promise; a real gain of less is none.
 const HELPS: f64 = 1.03;
@@ -129,6 +129,28 @@ fn holds(id: &str) {
             return program::skip(&format!("{id} needs a quiet machine, but {busy}"));
         }
         panic!("{id}, {}: {busy}: {wrong:#?}", workload.title);
+    }
+}
+
+#[test]
+fn a_quarter_of_a_wait_in_the_wrong_state_is_noticed() {
+    let workload = WORKLOADS.iter().find(|workload| workload.id == "3").expect("in the table");
+    if !programs::possible(workload) {
+        return;
+    }
+    let mut recording = programs::recorded(workload);
+    assert_eq!(checks::states(workload, &recording), Vec::<String>::new());
+    let right = recording.report.clone();
+    for (from, to) in [("lock", "sleep"), ("lock", "runnable"), ("join", "lock")] {
+        recording.report = right.clone();
+        for thread in recording.report["threads"].as_array_mut().expect("threads") {
+            let states = &mut thread["states"];
+            let moved = states[from].as_u64().expect("ns") / 4;
+            states[from] = (states[from].as_u64().expect("ns") - moved).into();
+            states[to] = (states[to].as_u64().expect("ns") + moved).into();
+        }
+        let noticed = checks::states(workload, &recording);
+        assert!(!noticed.is_empty(), "a quarter of {from} as {to} went unnoticed");
     }
 }
 

@@ -101,7 +101,7 @@ pub const WORKLOADS: &[Workload] = &[
         facts: &[
             fact("the lock is busy all the time", "held", "wall", 0.97, 1.01),
             fact("three of four wait", "lock", "loops", 0.72, 0.78),
-            fact("some get ten times what others get", "most", "fewest", 10.0, f64::MAX),
+            fact("some get ten times what others get", "most", "fewest", 10.0, f64::INFINITY),
         ],
         states: &[of_all("lock"), of_all("sleep"), of_all("join"), RUNNABLE],
         objects: &[object("lock", "hold_lock", "lock")],
