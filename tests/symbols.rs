@@ -522,7 +522,10 @@ fn a_damaged_file_never_breaks_the_recording() {
             let path = Text::from(path.to_str().expect("a readable path"));
             namer.map(&Mapping { path, identity: (0, 0), ..mapping.clone() });
         }
-        let found = names(&mut namer, &dump.raw);
+        // No stack at all is an answer too: arithmetic on damaged tables overflows in the reader.
+        let (symbols, stack) = sleeper::symbols(&mut namer, &dump.raw);
+        let functions = stack.map(|stack| symbols.functions(stack)).unwrap_or_default();
+        let found: Vec<String> = functions.iter().map(Function::name).collect();
         assert!(found.len() <= 1000);
         intact += u32::from(found.iter().any(|n| n == "main"));
         let counts = namer.counts();
