@@ -274,12 +274,12 @@ fn a_wait_for_any_child_names_the_children_and_one_for_a_child_that_one() {
 }
 
 #[test]
-fn descriptors_that_share_an_inode_are_told_apart_by_number_and_process() {
+fn descriptors_of_unknown_inodes_are_told_apart_by_number_and_process() {
     const EPOLL_WAIT: u16 = 232;
     let mut scene = pipeline();
     for (pid, descriptor, label) in [(200, 3, "epoll"), (300, 4, "anon_inode:[eventpoll]")] {
-        scene.object(pid, descriptor, FdKind::Epoll, 1038, label);
-        let call = on(EPOLL_WAIT, descriptor.into(), FdKind::Epoll, 1038);
+        scene.object(pid, descriptor, FdKind::Epoll, 0, label);
+        let call = on(EPOLL_WAIT, descriptor.into(), FdKind::Epoll, 0);
         scene.wait(pid, u64::from(descriptor) * MS, 0, call, None);
     }
     assert_eq!(labels(&end(scene))[..2], ["epoll 4 of xz", "epoll 3 of find"]);

@@ -82,6 +82,9 @@ struct Cursor {
     exact: bool,
 }
 
+/// Length of what calls the loader's first function: `_start` in glibc has 0x40 bytes.
+const ENTRY_BYTES: u64 = 64;
+
 /// How far up a frame pointer that is not known is looked for: a function's own frame.
 const MAX_FRAME_BYTES: u64 = 4096;
 /// Slots tried for it.
@@ -214,6 +217,7 @@ impl Walker<'_> {
                 Some(ip) => Some((ip, true)),
                 None => match self.step(&region, address, exact, registers, &mut read) {
                     Ok(next) => next.map(|address| (address, false)),
+                    Err(()) if self.is_entry(&region, address, exact) => return End::Outermost,
                     Err(()) => return End::Lost,
                 },
             };
@@ -262,6 +266,16 @@ impl Walker<'_> {
                 end
             })
         })
+    }
+
+    /// Whether the kernel starts the program here, so that nothing called it. Where that is the
+    /// loader's, no call frame information says so, and every sample of a program's start, which is
+    /// most of a short-lived one, would count as cut short.
+    fn is_entry(&self, region: &Region, address: u64, exact: bool) -> bool {
+        let linked = region.linked(lookup(address, exact));
+        let elf = self.modules.get(region.module).elf.as_ref();
+        let entry = elf.map(|elf| elf.entry).filter(|&entry| entry != 0);
+        entry.is_some_and(|entry| linked.checked_sub(entry).is_some_and(|at| at < ENTRY_BYTES))
     }
 
     /// One frame up by framehop. `Ok(None)`: this was the outermost.

@@ -193,7 +193,15 @@ impl Scene {
     /// What a descriptor is called, as of now.
     pub fn object(&mut self, pid: u32, descriptor: u32, kind: FdKind, inode: u64, label: &str) {
         let (time, pid, label) = (Nanos(self.now[&pid]), Pid(pid), Text::from(label));
-        self.events.push(Event::Object(ObjectInfo { time, pid, descriptor, kind, inode, label }));
+        self.events.push(Event::Object(ObjectInfo {
+            time,
+            pid,
+            descriptor,
+            kind,
+            device: 0,
+            inode,
+            label,
+        }));
     }
 
     /// Off the CPU for `ns`, for a reason nobody saw.

@@ -82,6 +82,9 @@ pub struct Loaded {
     pub stacks: RingBuf<MapData>,
     /// Carries nothing, but must be emptied.
     pub bell: RingBuf<MapData>,
+    /// Their descriptors, which a program that is loaded later refers to by number.
+    #[allow(dead_code)] // held, not used
+    held: [MapData; 2],
     /// Possible CPUs.
     pub cpu_count: u32,
     /// What cannot be seen on this kernel.
@@ -101,6 +104,7 @@ enum When {
 }
 
 const SYS_EXIT: &str = "ts_sys_exit";
+const ADOPT: &str = "ts_adopt";
 
 /// Programs on tracepoints: name, tracepoint, when.
 const TRACEPOINTS: [(&str, &str, When); 8] = [
@@ -184,9 +188,10 @@ impl Loaded {
             .map_err(|error| load_error(&error))?;
         load_programs(&mut ebpf, &btf, options, by_bell)?;
         drop(btf);
-        let cpus = ring_map(&mut ebpf, "cpus", cpu_count as usize * size_of::<CpuShared>())?;
+        let (cpus, cpus_data) =
+            ring_map(&mut ebpf, "cpus", cpu_count as usize * size_of::<CpuShared>())?;
         let ring_bytes = cpu_count as usize * records as usize * size_of::<Interval>();
-        let rings = ring_map(&mut ebpf, "rings", ring_bytes)?;
+        let (rings, rings_data) = ring_map(&mut ebpf, "rings", ring_bytes)?;
         Ok(Self {
             threads: map_data(&mut ebpf, "threads")?,
             lifecycle: ring_buffer(&mut ebpf, "lifecycle")?,
@@ -195,6 +200,7 @@ impl Loaded {
             ebpf,
             cpus,
             rings,
+            held: [cpus_data, rings_data],
             cpu_count,
             limits: limits(facts),
             by_bell,
@@ -284,8 +290,12 @@ impl Loaded {
         }
     }
 
-    /// Names the processes whose threads and children [`Loaded::adopt`] puts into the tree.
+    /// Names the processes whose threads and children [`Loaded::adopt`] puts into the tree. Its
+    /// program is loaded only here: checking it takes the kernel a while that `run` is spared.
     pub fn adopt_children_of(&mut self, roots: &[Pid]) -> Result<(), CaptureError> {
+        let btf = Btf::from_sys_fs().map_err(|error| not_supported(&error.to_string()))?;
+        let walk: &mut Iter = program(&mut self.ebpf, ADOPT)?;
+        walk.load("task", &btf).map_err(|error| program_error(ADOPT, &error))?;
         let map = self.ebpf.map_mut("adopted").ok_or_else(|| broken("no map adopted"))?;
         let mut adopted: HashMap<_, u32, u8> = HashMap::try_from(map)
             .map_err(|error| os("opening the map adopted", io::Error::other(error)))?;
@@ -299,7 +309,7 @@ impl Loaded {
 
     /// What `ts_adopt` writes: a found event for each thread that it put into the tree.
     pub fn adopt(&mut self) -> Result<Vec<u8>, CaptureError> {
-        run_iterator(&mut self.ebpf, "ts_adopt")
+        run_iterator(&mut self.ebpf, ADOPT)
     }
 
     /// What `ts_survey` writes: an exit event for each thread of the tree that lives.
@@ -337,7 +347,7 @@ fn load_programs(
         let program: &mut BtfTracePoint = program(ebpf, name)?;
         program.load(tracepoint, btf).map_err(|error| program_error(name, &error))?;
     }
-    for name in ["ts_survey", "ts_calibrate", "ts_adopt"] {
+    for name in ["ts_survey", "ts_calibrate"] {
         let program: &mut Iter = program(ebpf, name)?;
         program.load("task", btf).map_err(|error| program_error(name, &error))?;
     }
@@ -378,10 +388,15 @@ fn map_data(ebpf: &mut Ebpf, name: &str) -> Result<MapData, CaptureError> {
     }
 }
 
-fn ring_map(ebpf: &mut Ebpf, name: &str, bytes: usize) -> Result<SharedMap, CaptureError> {
+fn ring_map(
+    ebpf: &mut Ebpf,
+    name: &str,
+    bytes: usize,
+) -> Result<(SharedMap, MapData), CaptureError> {
     let data = map_data(ebpf, name)?;
-    SharedMap::new(data.fd().as_fd(), bytes)
-        .map_err(|error| os(&format!("mapping {name} ({bytes} bytes)"), error))
+    let map = SharedMap::new(data.fd().as_fd(), bytes)
+        .map_err(|error| os(&format!("mapping {name} ({bytes} bytes)"), error))?;
+    Ok((map, data))
 }
 
 fn ring_buffer(ebpf: &mut Ebpf, name: &str) -> Result<RingBuf<MapData>, CaptureError> {
