@@ -123,8 +123,8 @@ impl History {
         self.kept <= MOST_STAYS
     }
 
-    /// Stays off the CPU.
-    pub fn len(&self) -> usize {
+    /// How many stays off the CPU it has.
+    pub fn size(&self) -> usize {
         self.kept
     }
 

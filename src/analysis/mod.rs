@@ -125,9 +125,9 @@ fn explain(
 ) -> Result<(), NoSuchPart> {
     let Fold { objects, mut history, .. } = fold;
     history.window = timelines.window();
-    let Rows { rows, ids, same } = objects.rows(timelines, trace.symbols());
+    let Rows { objects, ids, same } = objects.rows(timelines, trace.symbols());
     history.unify(same);
-    report.objects = rows;
+    report.objects = objects;
     report.focus = focus::find(question, timelines)?;
     if !history.is_whole() {
         report.health.warnings.push(format!(
