@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod blame;
+mod concurrency;
 mod explain;
 mod fold;
 mod functions;
@@ -13,6 +14,7 @@ mod objects;
 mod path;
 mod report;
 mod rows;
+pub mod rules;
 #[cfg(test)]
 mod schedule;
 mod stacks;
@@ -33,8 +35,10 @@ use crate::model::runs_in_order_after;
 use crate::model::walk_knowing;
 use explain::Explainer;
 use fold::Fold;
+use history::History;
 use history::MOST_STAYS;
 use idle::IdleCpus;
+use rules::Evidence;
 use utilisation::Sweep;
 
 /// Analyses a trace. `trace_bytes` is the size of its file, if it is in one.
@@ -90,15 +94,34 @@ pub fn analyse(trace: &dyn Trace, trace_bytes: Option<u64>) -> Report {
             confidence: Confidence { level: "low", value: 0.0 },
         },
     };
-    explain(&mut report, trace, &timelines, fold);
-    report.verdict = verdict::verdict(&report);
+    let (history, ids) = explain(&mut report, trace, &timelines, fold);
+    judge(&mut report, history.is_whole().then_some(&history), &ids, trace);
     debug_assert_eq!(Nanos(report.budget.thread_ns), budget.total());
     debug_assert!(State::ALL.len() == 16);
     report
 }
 
+/// Concurrency models, findings and the verdict, from all that stands in the report by now.
+fn judge(report: &mut Report, history: Option<&History>, ids: &[u32], trace: &dyn Trace) {
+    let mut evidence = Evidence::gather(report, history, ids, trace.symbols());
+    evidence.models = concurrency::models(&evidence);
+    let findings = rules::findings(&evidence);
+    let models = evidence.models;
+    report.findings = findings;
+    for (process, model) in report.processes.iter_mut().zip(models) {
+        process.model = model;
+    }
+    report.verdict = verdict::verdict(report);
+}
+
 /// What the lives of the threads tell: objects with their holders, and the critical path.
-fn explain(report: &mut Report, trace: &dyn Trace, timelines: &Timelines, fold: Fold) {
+/// Gives the lives, and the row of each of their objects.
+fn explain(
+    report: &mut Report,
+    trace: &dyn Trace,
+    timelines: &Timelines,
+    fold: Fold,
+) -> (History, Vec<u32>) {
     let Fold { mut objects, mut history, .. } = fold;
     history.window = timelines.window();
     history.unify(objects.unify(trace.symbols()));
@@ -109,7 +132,7 @@ fn explain(report: &mut Report, trace: &dyn Trace, timelines: &Timelines, fold: 
             "the recording has more than {MOST_STAYS} intervals: critical path, holders and \
              what-if were left out"
         ));
-        return;
+        return (history, ids);
     }
     let explainer = Explainer { timelines, symbols: trace.symbols(), history: &history, ids: &ids };
     let blame = blame::blame(&history);
@@ -133,4 +156,5 @@ fn explain(report: &mut Report, trace: &dyn Trace, timelines: &Timelines, fold: 
         (report.critical_path, report.path) = explainer.path(&path, last);
         debug_assert_eq!(report.path.ns, report.wall_ns);
     }
+    (history, ids)
 }
