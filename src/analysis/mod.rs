@@ -101,6 +101,13 @@ pub fn analyse(trace: &dyn Trace, trace_bytes: Option<u64>) -> Report {
     report
 }
 
+/// Judges a report again, for instance after its what-ifs were filled in: findings and verdict from
+/// what stands in it. What only the lives of the threads tell (starvation, herds, blocked event
+/// loops, who queued for how long) is not found again.
+pub fn judge_again(report: &mut Report, trace: &dyn Trace) {
+    judge(report, None, &[], trace);
+}
+
 /// Concurrency models, findings and the verdict, from all that stands in the report by now.
 fn judge(report: &mut Report, history: Option<&History>, ids: &[u32], trace: &dyn Trace) {
     let mut evidence = Evidence::gather(report, history, ids, trace.symbols());

@@ -11,13 +11,10 @@ use crate::analysis::report::Claim;
 use crate::analysis::report::Confidence;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Report;
-use crate::analysis::report::Severity;
 use crate::analysis::report::Verdict;
+use crate::analysis::rules::CERTAIN;
 use crate::model::Nanos;
 use crate::model::State;
-
-/// Claims of this rank stand whatever else there is: a deadlock is not outweighed.
-const CERTAIN: u8 = 9;
 
 /// The verdict on a report whose other sections are filled.
 pub fn verdict(report: &Report) -> Verdict {
@@ -26,9 +23,9 @@ pub fn verdict(report: &Report) -> Verdict {
         return plain;
     }
     let claims = report.findings.iter().filter_map(|f| Some((f, f.claim.as_ref()?)));
-    let Some((finding, claim)) = claims
-        .max_by(|a, b| weight(*a).partial_cmp(&weight(*b)).unwrap_or(std::cmp::Ordering::Equal))
-    else {
+    let heaviest =
+        claims.reduce(|best, next| if next.0.weight() > best.0.weight() { next } else { best });
+    let Some((finding, claim)) = heaviest else {
         return Verdict { confidence: confidence(report, plain.confidence.value), ..plain };
     };
     let known = if finding.gain.is_some() || claim.rank == CERTAIN { 0.95 } else { 0.85 };
@@ -40,13 +37,6 @@ pub fn verdict(report: &Report) -> Verdict {
     }
 }
 
-/// What speaks for a claim, the weightiest first.
-fn weight((finding, claim): (&Finding, &Claim)) -> (bool, bool, u8, f64, f64) {
-    let gain = finding.gain.as_ref().map_or(0.0, |gain| gain.speedup);
-    let gains = finding.severity == Severity::Bottleneck;
-    (claim.rank == CERTAIN, gains, claim.rank, gain, claim.share)
-}
-
 /// The sentence, and what a reader who looks at waiting times would otherwise believe.
 fn headline(report: &Report, finding: &Finding, claim: &Claim) -> String {
     let waited = |id: Option<u32>| {
@@ -55,10 +45,20 @@ fn headline(report: &Report, finding: &Finding, claim: &Claim) -> String {
     let decoy = report.findings.iter().find(|other| {
         other.rule == "costless-wait" && waited(other.object) > waited(finding.object)
     });
-    match decoy.filter(|_| claim.kind == "lock-bound") {
-        Some(decoy) => format!("{}; {}", claim.headline, decoy.title),
-        None => claim.headline.clone(),
+    let mut headline = claim.headline.clone();
+    if let Some(decoy) = decoy.filter(|_| claim.kind == "lock-bound") {
+        headline = format!("{headline}; {}", decoy.title);
     }
+    let crowded = report.findings.iter().find(|other| other.rule == "foreign-load");
+    if let Some(load) = crowded.and_then(|other| other.claim.as_ref())
+        && finding.rule != "foreign-load"
+    {
+        let share = load.share * 100.0;
+        headline = format!(
+            "{headline}; besides, other programs kept it from a CPU for {share:.0} % of the run"
+        );
+    }
+    headline
 }
 
 /// How sure, given how much was seen.

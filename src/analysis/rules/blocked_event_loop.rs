@@ -57,7 +57,7 @@ fn judge(evidence: &Evidence, thread: &ThreadRow, turns: &Turns) -> Option<Findi
         Some(object) => format!(" ({})", object.label),
         None => {
             let hot = evidence.lives.get(thread.id as usize).and_then(|life| life.hot.clone());
-            hot.map_or_else(String::new, |(name, _)| format!(" in `{name}`"))
+            hot.map_or_else(String::new, |(at, _)| words::inside(&at))
         }
     };
     let kind = if tokio { "worker of tokio" } else { "event loop" };

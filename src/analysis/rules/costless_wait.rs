@@ -3,6 +3,7 @@
 use super::Evidence;
 use super::Rule;
 use super::words;
+use super::words::Held;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Object;
 use crate::analysis::report::Severity;
@@ -22,10 +23,10 @@ pub const RULE: Rule = Rule {
 /// This share of all thread time makes a wait look important.
 const LOOKS_BIG: f64 = 0.10;
 /// Hardly any of the path.
-const HARDLY: f64 = 0.06;
+const HARDLY: f64 = 0.08;
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
-    let kinds = ["lock", "condvar", "semaphore", "gil"];
+    let kinds = ["lock", "condvar", "semaphore"];
     let handed = evidence.report.objects.iter().filter(|object| kinds.contains(&object.kind));
     let mut found: Vec<Finding> = handed.filter_map(|object| judge(evidence, object)).collect();
     found.truncate(3);
@@ -35,13 +36,15 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
 fn judge(evidence: &Evidence, object: &Object) -> Option<Finding> {
     let total = Nanos(evidence.report.budget.thread_ns);
     let share = Nanos(object.wait_ns).share_of(total);
-    if share < LOOKS_BIG {
+    // A holder without a CPU, and a deadlock, have rules of their own.
+    let other = Held::of(object).runnable >= 0.5 || evidence.is_stuck(object.id);
+    if share < LOOKS_BIG || other {
         return None;
     }
     let reason = reason(evidence, object)?;
     let site = words::site_of(object);
     let text = format!(
-        "{} waited {} in {site}, {} of all thread time, and still a fix would gain nothing: {reason}.",
+        "{} waited {} in {site}, {} of all thread time, and still there is nothing to gain by it: {reason}.",
         words::count(object.waiters, "thread"),
         Nanos(object.wait_ns),
         words::percent(share),
@@ -79,7 +82,7 @@ fn reason(evidence: &Evidence, object: &Object) -> Option<String> {
         return None;
     }
     match object.kind {
-        "lock" | "gil" if object.kind == "lock" || holders < 0.5 => Some(format!(
+        "lock" => Some(format!(
             "only {} of the critical path ran under it; the run did not wait for these threads",
             words::percent(under)
         )),

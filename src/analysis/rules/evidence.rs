@@ -66,8 +66,8 @@ pub struct LifeFacts {
     pub into_lock: u64,
     /// CPU time of samples in functions that spin, ns, and the one with most.
     pub spun: Option<(String, u64)>,
-    /// CPU time by own function, the one with most.
-    pub hot: Option<(String, u64)>,
+    /// Where its samples are: own functions of the place with most, innermost first.
+    pub hot: Option<(Vec<String>, u64)>,
     /// CPU time of all its samples, ns.
     pub sampled: u64,
     /// Between two polls.
@@ -168,23 +168,23 @@ impl<'a> Evidence<'a> {
     }
 
     fn take_samples(&mut self, thread: ThreadId, life: &Life, own: &mut Own) {
-        let mut by_function: BTreeMap<String, u64> = BTreeMap::new();
+        let mut by_place: BTreeMap<Vec<String>, u64> = BTreeMap::new();
         let mut spun: BTreeMap<String, u64> = BTreeMap::new();
         let mut sampled = 0;
         for look in &life.samples {
             sampled += u64::from(look.weight);
-            let Some(name) = own.innermost(look.stack) else { continue };
+            let place = own.place(look.stack);
+            let Some(name) = place.first() else { continue };
             let lower = name.to_lowercase();
             if SPINS.iter().any(|spin| lower.contains(spin)) {
                 *spun.entry(name.clone()).or_default() += u64::from(look.weight);
             }
-            *by_function.entry(name).or_default() += u64::from(look.weight);
+            *by_place.entry(place).or_default() += u64::from(look.weight);
         }
-        let most = |map: BTreeMap<String, u64>| map.into_iter().max_by_key(|(_, ns)| *ns);
         if let Some(facts) = self.lives.get_mut(thread.0 as usize) {
             facts.sampled = sampled;
-            facts.hot = most(by_function);
-            facts.spun = most(spun);
+            facts.hot = by_place.into_iter().max_by_key(|(_, ns)| *ns);
+            facts.spun = spun.into_iter().max_by_key(|(_, ns)| *ns);
         }
     }
 
@@ -250,7 +250,9 @@ impl<'a> Evidence<'a> {
 
     /// What halving the hold of a lock gains, else what it gains to be rid of it.
     pub fn lock_gain(&self, lock: u32) -> Option<Gain> {
-        self.gain(&format!("lock:{lock}*0.5")).or_else(|| self.gain(&format!("lock:{lock}")))
+        let half = self.gain(&format!("lock:{lock}*0.5"));
+        half.or_else(|| self.gain(&format!("lock:{lock}*")))
+            .or_else(|| self.gain(&format!("lock:{lock}=")))
     }
 
     /// Whether a gain is large and sure enough to speak of a bottleneck.
@@ -271,6 +273,19 @@ impl<'a> Evidence<'a> {
     pub fn detail(&self, name: &str) -> u64 {
         let cuts = self.report.budget.detail.iter();
         cuts.filter(|cut| cut.name.starts_with(name)).map(|cut| cut.ns).sum()
+    }
+
+    /// Whether a thread never came out of its wait for an object.
+    pub fn is_stuck(&self, object: u32) -> bool {
+        let mut stuck = self.lives.iter().filter_map(|life| life.stuck);
+        stuck.any(|(id, state, _)| id == object && state == State::Lock)
+    }
+
+    /// For how much of the run all CPUs were taken by this program.
+    pub fn full(&self) -> f64 {
+        let bars = self.report.utilisation.histogram.iter();
+        let full = bars.filter(|bar| f64::from(bar.running_threads) + 0.5 > self.cpus());
+        self.of_wall(full.map(|bar| bar.ns).sum())
     }
 
     /// Threads of a process.
@@ -380,16 +395,18 @@ fn union(mut all: Vec<(u64, u64)>) -> u64 {
     sum
 }
 
-/// The innermost own function of stacks.
+/// The innermost own functions of stacks.
 struct Own<'a> {
     symbols: &'a Symbols,
-    known: FastMap<StackId, Option<String>>,
+    known: FastMap<StackId, Vec<String>>,
 }
 
 impl Own<'_> {
-    fn innermost(&mut self, stack: StackId) -> Option<String> {
+    fn place(&mut self, stack: StackId) -> Vec<String> {
+        const DEEPEST: usize = 3;
         let symbols = self.symbols;
-        let find = || chain(&names::frames(symbols, stack)).into_iter().next();
+        let find =
+            || chain(&names::frames(symbols, stack)).into_iter().take(DEEPEST).collect::<Vec<_>>();
         self.known.entry(stack).or_insert_with(find).clone()
     }
 }

@@ -38,16 +38,16 @@ fn judge(evidence: &Evidence, gil: &Object) -> Option<Finding> {
         return None;
     }
     let ran = runners(evidence, gil);
-    let names: Vec<String> = ran.iter().map(|&(id, _)| evidence.name_of(id).to_owned()).collect();
+    let ran_names = words::threads(evidence, ran.iter().map(|&(id, _)| id));
     let hot = ran.first().and_then(|&(id, _)| evidence.lives.get(id as usize)?.hot.clone());
-    let at = hot.map_or_else(String::new, |(name, _)| format!(", mostly in `{name}`"));
+    let at = hot.map_or_else(String::new, |(at, _)| format!(", mostly{}", words::inside(&at)));
     let part = words::percent(share);
     let waiters = words::count(gil.waiters, "thread");
     let text = format!(
         "{waiters} waited {} for the GIL, and for {part} of the run at least one was waiting. {} ran \
          Python code meanwhile{at}.",
         Nanos(gil.wait_ns),
-        words::list(&names),
+        ran_names,
     );
     let outcome = match &gain {
         Some(gain) if real => format!("without it the run would be {} faster", words::times(gain)),
@@ -56,7 +56,7 @@ fn judge(evidence: &Evidence, gil: &Object) -> Option<Finding> {
     let headline = format!(
         "{waiters} take turns under Python's GIL: for {part} of the run one of them had to wait for \
          it while {} ran; {outcome}",
-        words::list(&names)
+        ran_names
     );
     let severity = if real { Severity::Bottleneck } else { Severity::Cost };
     let finding = RULE

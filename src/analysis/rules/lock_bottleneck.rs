@@ -22,7 +22,7 @@ pub const RULE: Rule = Rule {
 };
 
 /// Less of the path than this under a lock is not worth a finding.
-const LEAST_SHARE: f64 = 0.05;
+const LEAST_SHARE: f64 = 0.08;
 /// From here on it may be the story of the run.
 const MAJOR: f64 = 0.25;
 
@@ -37,21 +37,20 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<(f64, Finding)> {
     let share = evidence.path_under(lock.id);
     let gain = evidence.lock_gain(lock.id);
     let real = gain.as_ref().is_some_and(|gain| evidence.is_real(gain));
-    if !real && (share < LEAST_SHARE || gain.is_some()) {
+    if evidence.is_stuck(lock.id) || !real && (share < LEAST_SHARE || gain.is_some()) {
         return None;
     }
     let held = Held::of(lock);
-    let site = held.function.as_ref().map_or_else(|| words::site_of(lock), |f| format!("`{f}`"));
+    let site = words::site_of(lock);
     let doing = held.sentence();
     let holder = lock.holders.first();
     let who = words::count(lock.waiters, "thread");
     let there = doing.as_ref().map_or_else(String::new, |doing| format!(" ({doing})"));
-    let queue = format!("{who} queue for one lock held in {site}{there}");
+    let queue = words::they(lock.waiters, "thread", "queue");
+    let queue = format!("{queue} for one lock held in {site}{there}");
     let under = words::percent(share);
     let outcome = match &gain {
-        Some(gain) if real => {
-            format!("halving the hold makes the run {} faster", words::times(gain))
-        }
+        Some(gain) if real => words::lock_change(gain),
         _ => format!("{under} of the run went through its holder (the gain of a fix is not known)"),
     };
     let most = match (holder, lock.holders.len()) {
@@ -61,10 +60,10 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<(f64, Finding)> {
     };
     let meanwhile = doing.map_or_else(String::new, |doing| format!("{most} meanwhile {doing}."));
     let text = format!(
-        "{who} waited {} in {} waits (longest {}) for the lock taken in {}.{meanwhile} {under} of the \
+        "{who} waited {} in {} (longest {}) for the lock taken in {}.{meanwhile} {under} of the \
          critical path ran under it{}.",
         Nanos(lock.wait_ns),
-        lock.waits,
+        words::count(lock.waits, "wait"),
         Nanos(lock.max_wait_ns),
         words::site_of(lock),
         if real { "" } else { "; what a fix would gain is not known" },

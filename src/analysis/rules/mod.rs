@@ -51,6 +51,7 @@ use crate::analysis::report::Finding;
 use crate::analysis::report::Gain;
 use crate::analysis::report::Proof;
 use crate::analysis::report::Severity;
+use std::cmp::Ordering;
 use std::fmt::Write;
 
 /// A rule.
@@ -118,20 +119,10 @@ pub fn findings(evidence: &Evidence) -> Vec<Finding> {
         of_rule.truncate(MOST_OF_A_RULE);
         found.extend(of_rule);
     }
-    let gain = |finding: &Finding| finding.gain.as_ref().map_or(1.0, |gain| gain.speedup);
-    let share = |finding: &Finding| finding.claim.as_ref().map_or(0.0, |claim| claim.share);
-    // The sort is stable: what is equal stays in the order of the rules.
+    // The sort is stable: what weighs the same stays in the order of the rules.
     found.sort_by(|a, b| {
-        let bottleneck = |f: &Finding| f.severity == Severity::Bottleneck;
-        (bottleneck(b).cmp(&bottleneck(a)))
-            .then_with(|| {
-                if bottleneck(a) {
-                    gain(b).total_cmp(&gain(a))
-                } else {
-                    a.severity.cmp(&b.severity)
-                }
-            })
-            .then_with(|| share(b).total_cmp(&share(a)))
+        let severity = a.severity.cmp(&b.severity);
+        severity.then_with(|| b.weight().partial_cmp(&a.weight()).unwrap_or(Ordering::Equal))
     });
     found
 }
@@ -154,7 +145,26 @@ impl Rule {
     }
 }
 
+/// Claims of this rank stand whatever else there is: a deadlock is not outweighed.
+pub const CERTAIN: u8 = 9;
+/// Claims from this rank on name a cause; those below it say in what the time went by.
+const CAUSE: u8 = 3;
+
+/// What speaks for a finding, in the order in which it counts: that it is certain, that replay
+/// gains by it, that it names a cause and not only a state, its gain, how special it is, and
+/// the share of the run it explains.
+#[derive(Clone, Copy, PartialEq, PartialOrd, Debug)]
+pub struct Weight(bool, bool, bool, f64, u8, f64);
+
 impl Finding {
+    /// What speaks for it.
+    pub fn weight(&self) -> Weight {
+        let gain = self.gain.as_ref().map_or(0.0, |gain| gain.speedup);
+        let (rank, share) = self.claim.as_ref().map_or((0, -1.0), |c| (c.rank, c.share));
+        let gains = self.severity == Severity::Bottleneck;
+        Weight(rank == CERTAIN, gains, rank >= CAUSE, gain, rank, share)
+    }
+
     fn about(mut self, object: u32) -> Self {
         self.object = Some(object);
         self

@@ -70,6 +70,8 @@ fn judgement(
         .iter()
         .filter_map(|(&id, &ns)| Some((evidence.object(id)?, ns)))
         .filter(|(object, _)| object.pid == process.pid)
+        // A queue that the run did not wait for says nothing about it.
+        .filter(|(object, _)| object.kind == "gil" || evidence.path_under(object.id) > 0.3)
         .max_by_key(|&(_, ns)| ns);
     if let Some((object, ns)) = busiest
         && ns * 2 > life
@@ -83,14 +85,12 @@ fn judgement(
              serial program with extra steps"
         ));
     }
-    let running = process.states.0[State::Running];
-    let ready = running + process.states.0[State::Runnable];
-    let cpu = ready.share_of(Nanos(life));
+    let cpu = process.states.0[State::Running].share_of(Nanos(life));
     let free = evidence.report.utilisation.mean_cpus < 0.7 * evidence.cpus();
     match kind {
         "single-thread" if cpu > 0.6 && free && evidence.cpus() >= 2.0 => Some(format!(
-            "It wanted a CPU {} of its life and could use only one of {}: threads or processes would \
-             serve it better if its work divides",
+            "It ran {} of its life and could use only one of {}: threads or processes would serve it \
+             better if its work divides",
             words::percent(cpu),
             words::count(evidence.report.host.cpus_allowed.into(), "CPU"),
         )),

@@ -36,7 +36,7 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<Finding> {
         return None;
     }
     let holder = lock.holders.first()?;
-    let place = held.function.as_ref().map_or_else(|| words::site_of(lock), |f| format!("`{f}`"));
+    let place = words::site_of(lock);
     let text = format!(
         "{} waited {} for the lock held in {place}; for {} of that its holder (mostly `{}`) was ready \
          to run and had no CPU.",
@@ -46,9 +46,9 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<Finding> {
         holder.name,
     );
     let headline = format!(
-        "{} wait for a lock held in {place} by `{}`, which was ready but had no CPU for {} of that \
+        "{} for a lock held in {place} by `{}`, which was ready but had no CPU for {} of that \
          time: the scheduler decides, not the work under the lock",
-        words::count(lock.waiters, "thread"),
+        words::they(lock.waiters, "thread", "wait"),
         holder.name,
         words::percent(held.runnable),
     );

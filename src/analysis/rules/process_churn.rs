@@ -55,12 +55,21 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
             Nanos(each),
             words::percent(on_path),
         );
-        found.push(
-            RULE.found(Severity::Cost, format!("{} small processes", rows.len()), text)
-                .with_count("processes", rows.len() as u64)
-                .with_time("running, each", each)
-                .with_share("of the path", on_path),
+        let headline = format!(
+            "`{}` starts a process for each small task: {} of the run goes through {} of them, which ran \
+             {} each",
+            parent.name,
+            words::percent(on_path),
+            rows.len(),
+            Nanos(each),
         );
+        let churn = RULE
+            .found(Severity::Cost, format!("{} small processes", rows.len()), text)
+            .with_count("processes", rows.len() as u64)
+            .with_time("running, each", each)
+            .with_share("of the path", on_path);
+        let tells = on_path >= 0.3;
+        found.push(if tells { churn.claiming("child-bound", 2, on_path, headline) } else { churn });
     }
     found
 }

@@ -45,21 +45,38 @@ fn spins(evidence: &Evidence, thread: &ThreadRow, life: &LifeFacts) -> Option<Fi
         return None;
     }
     let beside = busiest_other(evidence, thread);
-    let for_whom = beside.as_ref().map_or_else(String::new, |(name, function)| {
-        format!(" Meanwhile `{name}` was in `{function}`.")
-    });
+    let for_whom = beside
+        .as_ref()
+        .map_or_else(String::new, |(name, place)| format!(" Meanwhile `{name}` was{place}."));
     let text = format!(
         "`{}` ran for {running}, {} of it in `{function}`, which waits by running.{for_whom} With a CPU to \
          spare, blocking instead would not make the run shorter.",
         thread.name,
         words::percent(share),
     );
-    Some(
-        RULE.found(Severity::Cost, format!("`{}` spins in `{function}`", thread.name), text)
-            .with_threads([thread.id])
-            .with_time("spun", time.0)
-            .with_share("of its samples", share),
-    )
+    let finding = RULE
+        .found(Severity::Cost, format!("`{}` spins in `{function}`", thread.name), text)
+        .with_threads([thread.id])
+        .with_time("spun", time.0)
+        .with_share("of its samples", share);
+    // Without those who spin one thread is left: the program is a serial one.
+    let working = evidence
+        .threads_of(thread.process)
+        .filter(|other| other.id != thread.id && evidence.of_life(other, State::Running) > 0.1);
+    let of_run = evidence.of_wall(time.0);
+    let alone = of_run >= 0.2 && working.count() == 1;
+    Some(match beside.filter(|_| alone) {
+        Some((name, place)) => {
+            let headline = format!(
+                "one thread works at a time: `{}` spins in `{function}` for {} of the run and waits for \
+                 `{name}`, which works alone{place}",
+                thread.name,
+                words::percent(of_run)
+            );
+            finding.claiming("serial", 4, of_run, headline)
+        }
+        None => finding,
+    })
 }
 
 /// The other thread of a process that ran most, and where.
@@ -67,7 +84,7 @@ fn busiest_other(evidence: &Evidence, thread: &ThreadRow) -> Option<(String, Str
     let others = evidence.threads_of(thread.process).filter(|other| other.id != thread.id);
     let busiest = others.max_by_key(|other| other.states.0[State::Running])?;
     let hot = evidence.lives.get(busiest.id as usize)?.hot.as_ref()?;
-    Some((busiest.name.0.clone(), hot.0.clone()))
+    Some((busiest.name.0.clone(), words::inside(&hot.0)))
 }
 
 fn yields(evidence: &Evidence) -> Option<Finding> {
@@ -90,10 +107,21 @@ fn yields(evidence: &Evidence) -> Option<Finding> {
         evidence.name_of(most),
         life.yields,
     );
-    Some(
-        RULE.found(Severity::Cost, "threads wait by `sched_yield`".to_owned(), text)
-            .with_threads(threads)
-            .with_count("yields", total)
-            .with_time("queued afterwards", queued.0),
-    )
+    let n = words::they(threads.len() as u64, "thread", "hand");
+    let headline = format!(
+        "{n} the CPU round with `sched_yield`, {rate:.0} times a second, and spent {queued} in the run queue \
+         for it"
+    );
+    let finding = RULE
+        .found(Severity::Cost, "threads wait by `sched_yield`".to_owned(), text)
+        .with_threads(threads)
+        .with_count("yields", total)
+        .with_time("queued afterwards", queued.0);
+    let states = &evidence.report.budget.states.0;
+    let share = queued.share_of(states.total());
+    Some(if share >= 0.25 {
+        finding.claiming("oversubscribed", 3, share, headline)
+    } else {
+        finding
+    })
 }

@@ -21,7 +21,7 @@ pub const RULE: Rule = Rule {
 };
 
 /// Most against least from which a lock is unfair.
-const UNFAIR: u64 = 10;
+const UNFAIR: u64 = 5;
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
     let locks = evidence.report.objects.iter().filter(|object| object.kind == "lock");

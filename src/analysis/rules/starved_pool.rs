@@ -46,6 +46,11 @@ fn pool<'a>(evidence: &Evidence<'a>, object: &'a Object) -> Option<Pool<'a>> {
     let workers: Vec<&ThreadRow> =
         waiters.iter().filter_map(|&(thread, ..)| evidence.thread(thread)).collect();
     let first = workers.first()?;
+    // Threads that take turns under the GIL wait on its condition, not for work.
+    let mut frames = object.sites.iter().flat_map(|site| &site.stack);
+    if frames.any(|frame| frame.name.contains("_gil")) {
+        return None;
+    }
     let alike = workers.iter().all(|w| stem(&w.name.0) == stem(&first.name.0));
     let life: u64 = workers.iter().map(|row| row.end_ns - row.start_ns).sum();
     let waited: u64 = waiters.iter().map(|&(_, _, ns)| ns).sum();
@@ -108,7 +113,10 @@ fn overfed(evidence: &Evidence) -> Option<Finding> {
         let share = ns as f64 / (row.end_ns - row.start_ns).max(1) as f64;
         let workers: Vec<&str> =
             object.holders.iter().map(|holder| holder.name.0.as_str()).take(64).collect();
-        let alike = workers.windows(2).all(|two| stem(two[0]) == stem(two[1]));
+        // One worker alone that keeps it waiting is a stage, not a pool.
+        let second = object.holders.get(1).map_or(0, |holder| holder.blamed_ns);
+        let shared = second * 7 > object.wait_ns;
+        let alike = shared && workers.windows(2).all(|two| stem(two[0]) == stem(two[1]));
         if waits < 10 || share < MOSTLY || workers.len() < 2 || !alike {
             return None;
         }

@@ -35,6 +35,38 @@ pub fn list(names: &[String]) -> String {
     }
 }
 
+/// Threads by name: "`a`, `b`", or "5 threads `python3`" where they share it.
+pub fn threads(evidence: &Evidence, ids: impl Iterator<Item = u32>) -> String {
+    let mut names: Vec<(String, u64)> = Vec::new();
+    for id in ids {
+        let name = evidence.name_of(id);
+        match names.iter_mut().find(|(known, _)| known == name) {
+            Some((_, n)) => *n += 1,
+            None => names.push((name.to_owned(), 1)),
+        }
+    }
+    match names.as_slice() {
+        [(name, n)] if *n > 1 => format!("{n} threads `{name}`"),
+        _ => list(&names.into_iter().map(|(name, _)| name).collect::<Vec<_>>()),
+    }
+}
+
+/// "1 thread waits", "4 threads wait".
+pub fn they(n: u64, what: &str, verb: &str) -> String {
+    if n == 1 { format!("1 {what} {verb}s") } else { format!("{n} {what}s {verb}") }
+}
+
+/// What a change of a lock does, and the gain: "halving the hold makes the run 1.4x ... faster".
+pub fn lock_change(gain: &Gain) -> String {
+    let what = match gain.change.rsplit_once(['*', '=']) {
+        Some((_, "0.5")) => "halving the hold".to_owned(),
+        Some((_, "free")) => "doing without it".to_owned(),
+        Some((_, factor)) => format!("holding it {factor} times as long"),
+        None => gain.change.clone(),
+    };
+    format!("{what} makes the run {} faster", times(gain))
+}
+
 /// "1.41x [1.38-1.43]".
 pub fn times(gain: &Gain) -> String {
     format!("{:.2}x [{:.2}-{:.2}]", gain.speedup, gain.low, gain.high)
@@ -129,10 +161,11 @@ fn own(stack: &[FrameRow]) -> Vec<String> {
     chain(stack)
 }
 
-/// "`settle`", the function that waits for an object; its label if no stack says.
+/// "`settle`", the function that waits for an object, or holds it; its label if no stack says.
 pub fn site_of(object: &Object) -> String {
     let site = object.sites.first().and_then(|site| chain(&site.stack).into_iter().next());
-    site.map_or_else(|| object.label.clone(), |site| format!("`{site}`"))
+    let site = Held::of(object).function.or(site);
+    site.map_or_else(|| format!("code without names ({})", object.label), |f| format!("`{f}`"))
 }
 
 /// Where on the path most of a state was spent: the chain and its time.
