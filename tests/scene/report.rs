@@ -138,7 +138,9 @@ fn objects(waits: &Waits, symbols: &Symbols) -> Vec<Object> {
                 waiters: found.threads.len() as u64,
                 idle_ns: None,
                 sites,
+                idle_cpu_ns: None,
                 holders: Vec::new(),
+                not_blamed: NotBlamed::default(),
                 hold_ns: None,
             }
         })

@@ -197,11 +197,6 @@ impl Finding {
         self
     }
 
-    fn advising(mut self, advice: String) -> Self {
-        self.advice = advice;
-        self
-    }
-
     fn claiming(mut self, kind: &'static str, rank: u8, share: f64, headline: String) -> Self {
         self.claim = Some(Claim { kind, headline, rank, share });
         self

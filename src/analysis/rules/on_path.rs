@@ -23,8 +23,6 @@ pub struct OnPath<'a> {
     pub time: Nanos,
     /// The object with most of it.
     pub object: Option<&'a Object>,
-    /// That object's time on the path.
-    pub object_ns: u64,
     /// Own functions where most of it was spent, innermost first.
     pub chain: Vec<String>,
     /// Threads with most of it.
@@ -42,7 +40,7 @@ impl<'a> OnPath<'a> {
         let time = states.iter().map(|&state| path.states.0[state]).sum();
         let most = path.objects.iter().find_map(|on| {
             let object = evidence.object(on.id)?;
-            states.iter().any(|state| state.name() == object.state).then_some((object, on.ns))
+            states.iter().any(|state| state.name() == object.state).then_some(object)
         });
         let main = states.iter().copied().max_by_key(|&state| path.states.0[state])?;
         let chain = words::spot_of(evidence, main).map_or_else(Vec::new, |(chain, _)| chain);
@@ -57,8 +55,7 @@ impl<'a> OnPath<'a> {
         Some(Self {
             share,
             time,
-            object: most.map(|(object, _)| object),
-            object_ns: most.map_or(0, |(_, ns)| ns),
+            object: most,
             chain,
             threads: threads.into_iter().take(8).map(|(_, id)| id).collect(),
         })

@@ -77,5 +77,5 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
         .with_share("of the path in the run queue", path)
         .with_gain(gain);
     let tells = share >= MAJOR || full;
-    vec![if tells { finding.claiming("oversubscribed", 3, share, headline) } else { finding }]
+    vec![if tells { finding.claiming("oversubscribed", 4, share, headline) } else { finding }]
 }

@@ -32,7 +32,8 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
 fn judge(evidence: &Evidence, object: &Object) -> Option<Finding> {
     let side = |parts: [&str; 2]| -> u64 {
         let with = |frame: &FrameRow| {
-            let name = frame.name.to_lowercase();
+            // "pthread" has "read" in it.
+            let name = frame.name.to_lowercase().replace("thread", "");
             name.contains("rwlock") && parts.iter().any(|part| name.contains(part))
         };
         let sites = object.sites.iter().filter(|site| site.stack.iter().any(with));

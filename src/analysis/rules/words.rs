@@ -117,8 +117,6 @@ pub struct Held {
     pub function: Option<String>,
     /// Own functions of the one most to blame below that one, innermost first.
     pub within: Vec<String>,
-    /// Own functions of the one most to blame, innermost first.
-    pub chain: Vec<String>,
 }
 
 impl Held {
@@ -145,7 +143,6 @@ impl Held {
             runnable,
             function,
             within,
-            chain,
         }
     }
 
