@@ -4,7 +4,7 @@
 mod scene;
 
 use scene::*;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use timesink::analysis::Finding;
 use timesink::analysis::Report;
 use timesink::analysis::Severity;
@@ -36,6 +36,19 @@ impl Play {
 
     fn thread(&mut self, tid: u32, name: &str) {
         self.0.thread(tid, MAIN, name.as_bytes());
+    }
+
+    /// Threads `name-TID`.
+    fn crew(&mut self, tids: &[u32], name: &str) {
+        for &tid in tids {
+            self.thread(tid, &format!("{name}-{tid}"));
+        }
+    }
+
+    fn end_all(&mut self, tids: &[u32]) {
+        for &tid in tids {
+            self.end(tid);
+        }
     }
 
     fn run(&mut self, tid: u32, ns: u64, at: &[&str]) {
@@ -91,10 +104,9 @@ impl Play {
     ) {
         let [settle, outside] = names;
         let lock = Call { arg0: word, ..LOCK };
-        let mut wants: BTreeMap<(u64, u32), ()> =
-            tids.iter().map(|&t| ((self.now(t), t), ())).collect();
+        let mut wants: BTreeSet<(u64, u32)> = tids.iter().map(|&t| (self.now(t), t)).collect();
         let mut last: Option<(u64, u32)> = None;
-        while let Some(((at, tid), ())) = wants.pop_first() {
+        while let Some((at, tid)) = wants.pop_first() {
             if at >= until {
                 continue;
             }
@@ -114,7 +126,7 @@ impl Play {
             if times[1] > 0 {
                 self.sleep(tid, times[1], &["start_thread", "work", outside, "nap"]);
             }
-            wants.insert((self.now(tid), tid), ());
+            wants.insert((self.now(tid), tid));
         }
     }
 }
@@ -163,9 +175,9 @@ fn tried(change: &str, speedup: f64, low: f64, high: f64) -> WhatIf {
 fn contended() -> MemoryTrace {
     let mut play = Play::new();
     let tids = [101, 102, 103, 104];
-    tids.iter().for_each(|&tid| play.thread(tid, &format!("worker-{tid}")));
+    play.crew(&tids, "worker");
     play.lock_loop(&tids, ["settle", "prepare"], 0x1000, [3 * MS, 7 * MS], 300 * MS);
-    tids.iter().for_each(|&tid| play.end(tid));
+    play.end_all(&tids);
     play.join(&tids)
 }
 
@@ -174,11 +186,11 @@ fn decoy() -> MemoryTrace {
     let mut play = Play::new();
     let loggers = [111, 112, 113, 114, 115, 116];
     let workers = [101, 102, 103, 104];
-    loggers.iter().for_each(|&tid| play.thread(tid, &format!("logger-{tid}")));
-    workers.iter().for_each(|&tid| play.thread(tid, &format!("worker-{tid}")));
+    play.crew(&loggers, "logger");
+    play.crew(&workers, "worker");
     play.lock_loop(&loggers, ["write_log", "rest"], 0x1000, [10 * MS, 0], 230 * MS);
     play.lock_loop(&workers, ["settle", "prepare"], 0x2000, [3 * MS, 7 * MS], 300 * MS);
-    workers.iter().for_each(|&tid| play.end(tid));
+    play.end_all(&workers);
     play.join(&workers)
 }
 
@@ -353,7 +365,7 @@ fn waiting_briefly_for_the_gil_is_normal() {
 fn herd(into_lock: bool) -> MemoryTrace {
     let mut play = Play::new();
     let tids = [101, 102, 103];
-    tids.iter().for_each(|&tid| play.thread(tid, &format!("waiter-{tid}")));
+    play.crew(&tids, "waiter");
     for round in 1..=20_u64 {
         play.sleep(MAIN, 10 * MS, &["main", "gather"]);
         let news = round * 10 * MS;
@@ -371,7 +383,7 @@ fn herd(into_lock: bool) -> MemoryTrace {
             play.run(tid, MS / 2, &["start_thread", "hear"]);
         }
     }
-    tids.iter().for_each(|&tid| play.end(tid));
+    play.end_all(&tids);
     play.join(&tids)
 }
 
@@ -386,7 +398,7 @@ fn a_herd_is_told_from_a_plain_broadcast() {
 fn unfair(n: u64) -> MemoryTrace {
     let mut play = Play::new();
     let all = [101, 102, 103];
-    all.iter().for_each(|&tid| play.thread(tid, &format!("greedy-{tid}")));
+    play.crew(&all, "greedy");
     let at = ["start_thread", "grab", "__lll_lock_wait"];
     for round in 1..=60_u64 {
         // 101 and 103 pass it to each other.
@@ -400,7 +412,7 @@ fn unfair(n: u64) -> MemoryTrace {
     }
     let end = 305 * MS;
     play.until(102, end, LOCK, 101, &at);
-    all.iter().for_each(|&tid| play.end(tid));
+    play.end_all(&all);
     play.join(&all)
 }
 
@@ -412,9 +424,9 @@ fn starvation_is_told_from_a_fair_queue() {
     // First come, first served: all wait, and all get it.
     let mut play = Play::new();
     let tids = [101, 102, 103, 104];
-    tids.iter().for_each(|&tid| play.thread(tid, &format!("polite-{tid}")));
+    play.crew(&tids, "polite");
     play.lock_loop(&tids, ["grab", "rest"], 0x1000, [5 * MS, 0], 400 * MS);
-    tids.iter().for_each(|&tid| play.end(tid));
+    play.end_all(&tids);
     let fair = report(&play.join(&tids));
     assert_eq!(fires(&fair, "lock-bottleneck").threads.len(), 4);
     silent(&fair, "starvation");
@@ -498,7 +510,7 @@ fn a_blocked_event_loop_is_told_from_a_quick_one() {
 fn crowd(threads: u32, taker: Option<u32>) -> MemoryTrace {
     let mut play = Play::new();
     let tids: Vec<u32> = (101..101 + threads).collect();
-    tids.iter().for_each(|&tid| play.thread(tid, &format!("burner-{tid}")));
+    play.crew(&tids, "burner");
     for &tid in &tids {
         for _ in 0..10 {
             play.run(tid, 10 * MS, &["start_thread", "burn"]);
@@ -546,7 +558,7 @@ fn barrier(slow: u64) -> MemoryTrace {
     let mut play = Play::new();
     let tids = [101, 102, 103, 104];
     let meet = Call { arg0: 0x4000, ..LOCK };
-    tids.iter().for_each(|&tid| play.thread(tid, &format!("runner-{tid}")));
+    play.crew(&tids, "runner");
     for round in 1..=10_u64 {
         let (end, last) = (round * slow * MS, 104);
         for &tid in &tids {
@@ -558,7 +570,7 @@ fn barrier(slow: u64) -> MemoryTrace {
             }
         }
     }
-    tids.iter().for_each(|&tid| play.end(tid));
+    play.end_all(&tids);
     play.join(&tids)
 }
 
@@ -611,7 +623,7 @@ fn pipeline(middle: u64) -> MemoryTrace {
         play.sleep(103, MS, &["start_thread", "stage_three"]);
         play.until(103, end, take, 102, &["start_thread", "take", "pthread_cond_wait"]);
     }
-    [101, 102, 103].iter().for_each(|&tid| play.end(tid));
+    play.end_all(&[101, 102, 103]);
     play.join(&[101, 102, 103])
 }
 
@@ -630,7 +642,7 @@ fn the_slowest_stage_of_a_pipeline() {
 fn pool(n: u32, work: u64) -> MemoryTrace {
     let mut play = Play::new();
     let tids: Vec<u32> = (101..101 + n).collect();
-    tids.iter().for_each(|&tid| play.thread(tid, &format!("pool-{tid}")));
+    play.crew(&tids, "pool");
     for round in 1..=20_u64 {
         play.sleep(MAIN, 10 * MS, &["main", "make_work"]);
         for &tid in &tids {
@@ -644,7 +656,7 @@ fn pool(n: u32, work: u64) -> MemoryTrace {
             play.sleep(tid, work * MS, &["start_thread", "job"]);
         }
     }
-    tids.iter().for_each(|&tid| play.end(tid));
+    play.end_all(&tids);
     play.join(&tids)
 }
 

@@ -53,12 +53,11 @@ fn judge(evidence: &Evidence, thread: &ThreadRow, turns: &Turns) -> Option<Findi
     }
     let object = turns.objects.iter().max_by_key(|&(_, ns)| ns).map(|(&id, _)| id);
     let object = object.filter(|_| state.is_wait()).and_then(|id| evidence.object(id));
-    let at = match object {
-        Some(object) => format!(" ({})", object.label),
-        None => {
-            let hot = evidence.lives.get(thread.id as usize).and_then(|life| life.hot.clone());
-            hot.map_or_else(String::new, |(at, _)| words::inside(&at))
-        }
+    let at = if let Some(object) = object {
+        format!(" ({})", object.label)
+    } else {
+        let hot = evidence.lives.get(thread.id as usize).and_then(|life| life.hot.clone());
+        hot.map_or_else(String::new, |(at, _)| words::inside(&at))
     };
     let kind = if tokio { "worker of tokio" } else { "event loop" };
     let times = words::count(turns.long, "time");

@@ -66,7 +66,9 @@ fn judge(evidence: &Evidence, parent: &ProcessRow) -> Option<Finding> {
         Nanos(longest.end_ns - longest.start_ns),
     );
     let mut states = crate::model::States::default();
-    children.iter().for_each(|child| states.add(&child.states.0));
+    for child in &children {
+        states.add(&child.states.0);
+    }
     let most = states.iter().max_by_key(|&(_, time)| time).map_or(State::Unknown, |(s, _)| s);
     let headline = format!(
         "`{}` waits for {}: {} of the run goes through them, mostly {}",

@@ -55,8 +55,7 @@ fn judge(evidence: &Evidence, gil: &Object) -> Option<Finding> {
     };
     let headline = format!(
         "{waiters} take turns under Python's GIL: for {part} of the run one of them had to wait for \
-         it while {} ran; {outcome}",
-        ran_names
+         it while {ran_names} ran; {outcome}"
     );
     let severity = if real { Severity::Bottleneck } else { Severity::Cost };
     let finding = RULE

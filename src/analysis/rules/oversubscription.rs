@@ -37,7 +37,8 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
     let workers: Vec<u32> = workers.map(|thread| thread.id).collect();
     let crowded = workers.len() as f64 > evidence.cpus() && own.share_of(queued) >= 0.2;
     let full = used >= 0.9 && queued > ran;
-    if !(crowded && path >= 0.1) && !full {
+    let queues = crowded && path >= 0.1;
+    if !queues && !full {
         return Vec::new();
     }
     let gain = evidence.gain("cpus=").filter(|gain| evidence.is_real(gain));
