@@ -45,6 +45,11 @@ pub enum Command {
     Flamegraph(Flamegraph),
     /// Convert a trace for another viewer
     Export(Export),
+    /// Say what a finding of a report means, why it matters and what to try
+    ///
+    /// Without a rule: the list of all rules.
+    #[command(after_help = "Example:\n  timesink explain lock-bottleneck")]
+    Explain(Explain),
     /// Say what timesink can see on this machine, why, and how to see more
     Doctor,
     /// List the bundled example programs
@@ -230,6 +235,13 @@ pub enum ExportFormat {
     Chrome,
     /// Folded stacks, one line each, for any flame graph tool
     Folded,
+}
+
+/// `timesink explain`.
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// The rule, as a report names it in brackets
+    pub rule: Option<String>,
 }
 
 /// `timesink demo`.

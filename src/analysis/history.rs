@@ -42,7 +42,7 @@ pub const MOST_STAYS: usize = 12_000_000;
 /// Samples and stacks of waits kept: 16 bytes each.
 const MOST_LOOKS: usize = 4_000_000;
 
-/// Number of an object in the order of its first wait (see [`Objects`](super::objects::Objects)).
+/// Number of an object in the order of its first wait.
 pub type ObjectIndex = u32;
 
 /// A look at a thread: when, where, and the time it stands for.

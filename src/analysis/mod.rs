@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod blame;
+mod concurrency;
 mod ends;
 mod explain;
 mod focus;
@@ -15,6 +16,7 @@ mod objects;
 mod path;
 mod report;
 mod rows;
+pub mod rules;
 #[cfg(test)]
 #[path = "schedule_for_tests.rs"]
 mod schedule;
@@ -37,9 +39,11 @@ use crate::model::runs_in_order_after;
 use crate::model::walk_knowing;
 use explain::Explainer;
 use fold::Fold;
+use history::History;
 use history::MOST_STAYS;
 use idle::IdleCpus;
 use objects::Rows;
+use rules::Evidence;
 use utilisation::Sweep;
 
 /// Analyses a trace. `trace_bytes` is the size of its file, if it is in one.
@@ -109,20 +113,41 @@ pub fn analyse_focused(
             confidence: Confidence { level: "low", value: 0.0 },
         },
     };
-    explain(&mut report, trace, &timelines, fold, question)?;
-    report.verdict = verdict::verdict(&report);
+    let (history, ids) = explain(&mut report, trace, &timelines, fold, question)?;
+    judge(&mut report, history.is_whole().then_some(&history), &ids, trace);
     debug_assert_eq!(Nanos(report.budget.thread_ns), budget.total());
     Ok(report)
 }
 
+/// Judges a report again, for instance after its what-ifs were filled in: findings and verdict from
+/// what stands in it. What only the lives of the threads tell (starvation, herds, blocked event
+/// loops, who queued for how long) is not found again.
+pub fn judge_again(report: &mut Report, trace: &dyn Trace) {
+    judge(report, None, &[], trace);
+}
+
+/// Concurrency models, findings and the verdict, from all that stands in the report by now.
+fn judge(report: &mut Report, history: Option<&History>, ids: &[u32], trace: &dyn Trace) {
+    let mut evidence = Evidence::gather(report, history, ids, trace.symbols());
+    evidence.models = concurrency::models(&evidence);
+    let findings = rules::findings(&evidence);
+    let models = evidence.models;
+    report.findings = findings;
+    for (process, model) in report.processes.iter_mut().zip(models) {
+        process.model = model;
+    }
+    report.verdict = verdict::verdict(report);
+}
+
 /// What the lives of the threads tell: objects with their holders, and the critical path.
+/// Gives the lives, and the row of each of their objects.
 fn explain(
     report: &mut Report,
     trace: &dyn Trace,
     timelines: &Timelines,
     fold: Fold,
     question: &Question,
-) -> Result<(), NoSuchPart> {
+) -> Result<(History, Vec<u32>), NoSuchPart> {
     let Fold { objects, mut history, .. } = fold;
     history.window = timelines.window();
     let Rows { objects, ids, same } = objects.rows(timelines, trace.symbols());
@@ -134,7 +159,7 @@ fn explain(
             "the recording has more than {MOST_STAYS} intervals: critical path, holders and \
              what-if were left out"
         ));
-        return Ok(());
+        return Ok((history, ids));
     }
     let explainer = Explainer { timelines, symbols: trace.symbols(), history: &history, ids: &ids };
     let blame = blame::blame(&history);
@@ -150,5 +175,5 @@ fn explain(
     if let Some((path, last)) = focus::path(report.focus.as_ref(), timelines, &history) {
         (report.critical_path, report.path) = explainer.path(&path, last);
     }
-    Ok(())
+    Ok((history, ids))
 }

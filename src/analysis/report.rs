@@ -4,8 +4,10 @@
 //! that a tier or this version cannot fill is there and empty, with the reason in
 //! `health.warnings`; `None` (`null`) means "not measured at this tier".
 
+mod finding;
 mod path;
 
+pub use finding::*;
 pub use path::*;
 
 use crate::model::State;
@@ -441,25 +443,6 @@ pub struct WhatIf {
     pub high: f64,
     /// Why it was refused, if it was.
     pub refused: Option<String>,
-}
-
-/// A finding of a rule.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Finding {
-    /// The rule.
-    pub rule: String,
-    /// `bottleneck`, `cost`, `note` or `health`.
-    pub severity: String,
-    /// In a few words.
-    pub title: String,
-    /// In a few sentences.
-    pub text: String,
-    /// Object id.
-    pub object: Option<u32>,
-    /// Thread ids.
-    pub threads: Vec<u32>,
-    /// What to do.
-    pub advice: String,
 }
 
 /// The answer in one sentence.
