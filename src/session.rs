@@ -6,6 +6,7 @@ mod outputs;
 mod record;
 mod source;
 mod terminal;
+mod whatif;
 
 use crate::analysis::StackKind;
 use crate::analysis::analyse;
@@ -42,6 +43,7 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Report(args) => report(&args),
         Command::Flamegraph(args) => flamegraph(&args),
         Command::Export(args) => convert(&args),
+        Command::Whatif(args) => whatif::answer(&args),
         Command::Doctor => doctor_report(),
         Command::Examples => demo::list(),
         Command::Demo(args) => run(&demo::prepare(&args)?),

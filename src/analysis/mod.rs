@@ -7,6 +7,7 @@ mod functions;
 pub mod history;
 pub mod names;
 mod objects;
+pub mod replay;
 mod report;
 mod rows;
 #[cfg(test)]
