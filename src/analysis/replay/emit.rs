@@ -39,7 +39,6 @@ pub fn streams(input: &Input, plan: &Plan, model: &mut Model, sites: &mut Sites)
             sites,
             thread: id,
             stream: Stream {
-                thread: id.0,
                 ops: Vec::new(),
                 starts_at: (!spawned.contains(&id.0)).then_some(begins),
                 ended: input.ended.get(id.0 as usize).copied().unwrap_or(false),

@@ -14,7 +14,6 @@
 //! sample) that is met between *got* and *gone* more than between *gone* and *asks* lies inside
 //! the locked section, always: wherever a thread is seen there, it holds the lock.
 
-use crate::analysis::replay::model::NONE;
 use crate::analysis::replay::sites::is_place;
 use crate::model::Nanos;
 use std::collections::BTreeMap;
@@ -132,6 +131,10 @@ fn usual(users: &[Dealings]) -> Usual {
                 (Some(Seen::Gone(_)), Some(Seen::Got(..))) => false,
                 _ => return,
             };
+            // Part of that stretch it waited for a condition, without the lock.
+            if inside && marks.iter().any(|mark| mark.breaks) {
+                return;
+            }
             let places = marks.iter().filter(|mark| is_place(mark.site));
             let each = 1.0 / places.clone().count().max(1) as f64;
             for mark in places {
@@ -184,11 +187,13 @@ impl Usual {
 }
 
 fn of_user(user: &Dealings, usual: &Usual) -> Vec<Hold> {
-    let mut cut = Cutter { usual, holds: Vec::new(), current: None, floor: user.life.0 };
+    let mut cut = Cutter { usual, holds: Vec::new(), current: None, floor: user.life.0, certain: false };
     stretches(user, &mut |before, next, marks| {
         if let Some(Seen::Got(asked, at)) = before {
             cut.begin(at, Some(asked));
         }
+        cut.certain =
+            matches!(next, Some(Seen::Gone(_))) && !marks.iter().any(|mark| mark.breaks);
         for mark in marks {
             cut.mark(mark);
         }
@@ -210,6 +215,8 @@ fn of_user(user: &Dealings, usual: &Usual) -> Vec<Hold> {
 struct Current {
     asked: Option<Nanos>,
     start: Nanos,
+    /// Taken again after the wait for a condition.
+    resumed: bool,
     /// The last mark inside.
     inside: Option<Mark>,
     waits: usize,
@@ -221,17 +228,22 @@ struct Cutter<'a> {
     current: Option<Current>,
     /// Nothing begins before this.
     floor: Nanos,
+    /// What is between is held for sure: it was seen to be got, and to be let go.
+    certain: bool,
 }
 
 impl Cutter<'_> {
     fn begin(&mut self, at: Nanos, asked: Option<Nanos>) {
         let start = at.max(self.floor);
-        self.current = Some(Current { asked, start, inside: None, waits: 0 });
+        self.current = Some(Current { asked, start, resumed: false, inside: None, waits: 0 });
     }
 
     fn end(&mut self, at: Nanos) {
         if let Some(current) = self.current.take() {
             let end = at.max(current.start);
+            if current.asked.is_none() && end == current.start {
+                return;
+            }
             self.holds.push(Hold { asked: current.asked, start: current.start, end });
             self.floor = end;
         }
@@ -240,6 +252,11 @@ impl Cutter<'_> {
     /// It let go, unseen, before `limit`.
     fn leave(&mut self, limit: Nanos) {
         let Some(current) = self.current else { return };
+        if current.resumed && current.inside.is_none() {
+            // It has to wait for it, then, and that wait is seen.
+            self.current = None;
+            return;
+        }
         let end = match current.inside {
             Some(mark) if mark.end > mark.start => mark.end + Nanos(self.usual.tail),
             Some(mark) => {
@@ -266,6 +283,7 @@ impl Cutter<'_> {
             if self.current.is_some() {
                 self.end(mark.start);
                 self.begin(mark.end, None);
+                self.current = self.current.map(|current| Current { resumed: true, ..current });
             }
             self.floor = self.floor.max(mark.end);
             return;
@@ -276,7 +294,8 @@ impl Cutter<'_> {
                 self.leave(mark.start);
                 self.floor = self.floor.max(mark.end);
             }
-            Label::Open => {}
+            Label::Open if self.certain || mark.end == mark.start => {}
+            Label::Open => self.leave(mark.start),
         }
     }
 
@@ -302,11 +321,6 @@ impl Cutter<'_> {
     fn half_way_back(&self, at: Nanos) -> u64 {
         ((at.max(self.floor) - self.floor).0 / 2).min(HALF_SAMPLE)
     }
-}
-
-/// Whether a site is of any use as a mark.
-pub fn is_mark(site: u32) -> bool {
-    site != NONE
 }
 
 #[cfg(test)]

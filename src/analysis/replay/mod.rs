@@ -26,6 +26,11 @@ mod sites;
 mod whatif;
 mod workers;
 
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
+
 pub use candidates::candidates;
 pub use change::BadChange;
 pub use change::Change;

@@ -7,7 +7,8 @@ pub const NONE: u32 = u32::MAX;
 /// The longest service time of one operation; longer ones are several in a row.
 const LONGEST: u64 = u32::MAX as u64;
 
-/// What an operation does.
+/// What an operation does. In the order in which a thread does them at one instant: it lets
+/// go of a lock before it takes it again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
     /// Runs for `ns` on a CPU. `what` is unused.
@@ -16,10 +17,10 @@ pub enum Kind {
     Delay,
     /// Was kept from a CPU by others for `ns`; no change touches it.
     Kept,
-    /// Takes the lock `what`; where it has to wait, that costs `ns` of hand-off.
-    Acquire,
     /// Lets go of the lock `what`.
     Release,
+    /// Takes the lock `what`; where it has to wait, that costs `ns` of hand-off.
+    Acquire,
     /// Waits for the edge `what`; a wait that blocks costs `ns` of wake-up.
     Wait,
     /// Lets the waiter of the edge `what` go on.
@@ -54,8 +55,6 @@ pub struct Op {
 /// One thread.
 #[derive(Clone, Default, Debug)]
 pub struct Stream {
-    /// The thread it was made from.
-    pub thread: u32,
     /// What it does, in order.
     pub ops: Vec<Op>,
     /// Delay before its first operation, for those that nobody was seen to start.

@@ -143,19 +143,19 @@ impl<'a> Sites<'a> {
     /// The functions of the program itself, with the number of sites of each.
     pub fn functions(&self) -> BTreeMap<String, u64> {
         let mut all = BTreeMap::new();
-        for &stack in &self.examples {
-            for row in names::frames(self.symbols, stack).iter().filter(|row| names::is_own(row)) {
-                *all.entry(row.name.clone()).or_default() += 1;
+        for site in 0..self.examples.len() as u32 {
+            for name in self.own_functions(site) {
+                *all.entry(name).or_default() += 1;
             }
         }
         all
     }
 
-    /// Whether a site lies in a function.
-    pub fn own_function(&self, site: u32) -> Option<String> {
-        let stack = self.examples.get(site as usize)?;
-        let rows = names::frames(self.symbols, *stack);
-        rows.iter().rev().find(|row| names::is_own(row)).map(|row| row.name.clone())
+    /// The functions of the program itself in a site's stack, outermost first.
+    pub fn own_functions(&self, site: u32) -> Vec<String> {
+        let Some(&stack) = self.examples.get(site as usize) else { return Vec::new() };
+        let rows = names::frames(self.symbols, stack);
+        rows.iter().filter(|row| names::is_own(row)).map(|row| row.name.clone()).collect()
     }
 }
 

@@ -110,7 +110,7 @@ pub struct Replay<'a> {
     pub(super) catalog: Catalog<'a>,
     until: Until,
     target: Target,
-    identity: Option<(Identity, Run)>,
+    identity: Option<Identity>,
     refused: Option<String>,
 }
 
@@ -183,7 +183,7 @@ impl<'a> Replay<'a> {
                     if found.error.abs() > MOST_ERROR {
                         refused = Some(too_far(&found));
                     }
-                    identity = Some((found, run));
+                    identity = Some(found);
                 }
                 Err(_) => refused = Some(STANDSTILL.to_owned()),
             }
@@ -214,7 +214,7 @@ impl<'a> Replay<'a> {
             Err(reason) => return Ok(self.refusal(Some(reason))),
         };
         let speedup = before / after.max(1.0);
-        let error = self.identity.as_ref().map_or(0.0, |(identity, _)| identity.error.abs());
+        let error = self.identity.map_or(0.0, |identity| identity.error.abs());
         let (low, high) = self.interval(&resolved, speedup, replicas);
         // What the replay gets wrong of the whole run, it may get wrong of the gain.
         let doubt = error * (speedup - 1.0).abs();
@@ -226,11 +226,16 @@ impl<'a> Replay<'a> {
         Ok(answer)
     }
 
+    /// An answer that says nothing.
+    pub fn nothing(&self) -> Answer {
+        self.refusal(None)
+    }
+
     fn refusal(&self, refused: Option<String>) -> Answer {
         Answer {
             changes: Vec::new(),
             target: self.target.clone(),
-            identity: self.identity.as_ref().map(|(identity, _)| *identity),
+            identity: self.identity,
             speedup: 1.0,
             low: 1.0,
             high: 1.0,
