@@ -81,7 +81,17 @@ pub fn analyse(trace: &dyn Trace, trace_bytes: Option<u64>) -> Report {
             confidence: Confidence { level: "low", value: 0.0 },
         },
     };
+    let ids = fold.objects.ids();
     report.objects = fold.objects.rows(&timelines, trace.symbols());
+    report.whatif = replay::candidates(&replay::Facts {
+        history: &fold.history,
+        timelines: &timelines,
+        symbols: trace.symbols(),
+        objects: &report.objects,
+        ids: &ids,
+        cpus: replay::cpus(trace),
+        ended: replay::ended(trace, &timelines),
+    });
     report.verdict = verdict::verdict(&report);
     debug_assert_eq!(Nanos(report.budget.thread_ns), budget.total());
     debug_assert!(State::ALL.len() == 16);

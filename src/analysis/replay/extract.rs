@@ -15,6 +15,7 @@ use crate::analysis::replay::load::Load;
 use crate::analysis::replay::model::Kind;
 use crate::analysis::replay::model::Lock;
 use crate::analysis::replay::model::Model;
+use crate::analysis::replay::model::NONE;
 use crate::analysis::replay::sites;
 use crate::analysis::replay::sites::Sites;
 use crate::model::Nanos;
@@ -100,18 +101,19 @@ struct Extract<'a> {
     shared: BTreeSet<ObjectIndex>,
 }
 
-/// The model of a history, and the sites that it speaks of.
-pub fn extract(input: &Input, sites: &mut Sites) -> Model {
+/// The model of a history, and the sites that it speaks of. `anonymous`: what is handed over
+/// through a queue is for whoever of similar threads is there to take it.
+pub fn extract(input: &Input, sites: &mut Sites, anonymous: bool) -> Model {
     let history = input.history;
     let threads = history.lives().count();
     let load = load::load(history, input.window, input.cpus);
-    let foreign = if load.overloaded > 0.02 { load.foreign } else { 0.0 };
     let (start, end) = input.window;
     let mut extract = Extract {
         input,
         model: Model {
             cpus: input.cpus.max(1.0),
-            foreign,
+            rivals: load.rivals,
+            crowded: load.overloaded > 0.5,
             root: input.root.0 as usize,
             observed: (end - start).0,
             ..Model::default()
@@ -127,7 +129,7 @@ pub fn extract(input: &Input, sites: &mut Sites) -> Model {
         queue_of: BTreeMap::new(),
         gone: BTreeMap::new(),
         meets: Vec::new(),
-        shared: shared(input),
+        shared: if anonymous { shared(input) } else { BTreeSet::new() },
     };
     extract.roles();
     extract.barriers();
@@ -146,6 +148,7 @@ pub fn extract(input: &Input, sites: &mut Sites) -> Model {
 fn shared(input: &Input) -> BTreeSet<ObjectIndex> {
     let mut waiter: BTreeMap<(ObjectIndex, u32), u32> = BTreeMap::new();
     let mut shared = BTreeSet::new();
+    let (mut takers, mut givers) = (BTreeSet::new(), BTreeSet::new());
     for (id, _) in input.history.lives() {
         for stay in input.history.stays(id, Nanos::ZERO) {
             let queue = matches!(
@@ -153,12 +156,20 @@ fn shared(input: &Input) -> BTreeSet<ObjectIndex> {
                 State::Condvar | State::Pipe | State::Network
             );
             if queue && stay.woken > stay.off && !stay.open {
+                takers.insert((stay.object, id));
+                if let Ender::Thread(giver) = stay.ender {
+                    givers.insert((stay.object, giver));
+                }
                 let group = input.groups.get(id.0 as usize).copied().unwrap_or(0);
                 if *waiter.entry((stay.object, group)).or_insert(id.0) != id.0 {
                     shared.insert(stay.object);
                 }
             }
         }
+    }
+    // Who both gives and takes would starve itself, were another one faster.
+    for (object, _) in takers.intersection(&givers) {
+        shared.remove(object);
     }
     shared
 }
@@ -195,14 +206,17 @@ impl Extract<'_> {
         if waker == id || life.end <= life.start {
             return Role::Delay;
         }
+        if self.was_killed(id, stay) {
+            return Role::Forever;
+        }
         match state {
-            State::Lock | State::Gil => {
+            State::Lock | State::Gil if stay.released => {
                 let next = self.lock_of.len() as u32;
                 let lock = *self.lock_of.entry(stay.object).or_insert(next);
                 self.gone.entry((lock, waker.0)).or_default().push(stay.woken);
                 Role::Lock(lock)
             }
-            State::Join | State::Child if self.was_its_end(waker, stay.woken) => {
+            _ if !stay.released && self.was_its_end(waker, stay.woken) => {
                 Role::Waits(Kind::Join, waker.0)
             }
             State::Join if stay.released => {
@@ -225,6 +239,13 @@ impl Extract<'_> {
                 Role::Waits(Kind::Wait, edge)
             }
         }
+    }
+
+    /// The last wait of a thread that did not end by itself.
+    fn was_killed(&self, id: ThreadId, stay: &Stay) -> bool {
+        !stay.released
+            && self.input.ended.get(id.0 as usize) == Some(&false)
+            && self.input.history.last_stay(id) == Some(*stay)
     }
 
     fn was_its_end(&self, waker: ThreadId, woken: Nanos) -> bool {
@@ -337,11 +358,13 @@ impl Extract<'_> {
         let mut marks = Vec::new();
         for (index, stay) in self.input.history.stays(id, Nanos::ZERO).enumerate() {
             let role = self.plan.roles[thread][index];
-            if matches!(role, Role::Queue | Role::Lock(_)) {
+            if role == Role::Queue {
                 continue;
             }
             let breaks = self.input.history.state(stay.object) == State::Condvar;
-            let site = self.plan.sites[thread][index];
+            // Waits for other locks say nothing but that something was waited for.
+            let lock = matches!(role, Role::Lock(_));
+            let site = if lock { NONE } else { self.plan.sites[thread][index] };
             marks.push(Mark { start: stay.off, end: stay.woken, site, breaks });
         }
         marks.extend(life.samples.iter().map(|look| Mark {

@@ -14,6 +14,7 @@
 //! sample) that is met between *got* and *gone* more than between *gone* and *asks* lies inside
 //! the locked section, always: wherever a thread is seen there, it holds the lock.
 
+use crate::analysis::replay::model::NONE;
 use crate::analysis::replay::sites::is_place;
 use crate::model::Nanos;
 use std::collections::BTreeMap;
@@ -155,7 +156,7 @@ fn usual(users: &[Dealings]) -> Usual {
                 return;
             }
             all.push((to - from).0);
-            let asleep = || marks.iter().filter(|mark| mark.end > mark.start);
+            let asleep = || marks.iter().filter(|mark| mark.end > mark.start && mark.site != NONE);
             waits.push(asleep().count() as u64);
             if let (Some(first), Some(last)) = (asleep().next(), asleep().last()) {
                 leads.push((first.start - from).0);
@@ -270,7 +271,9 @@ impl Cutter<'_> {
 
     /// It was seen to let go.
     fn gone(&mut self, at: Nanos) {
-        if self.current.is_none() {
+        let unsure =
+            |current: Current| current.resumed && current.inside.is_none();
+        if self.current.is_none_or(unsure) {
             let start = Nanos(at.0.saturating_sub(self.usual.hold));
             self.begin(start, None);
         }
@@ -295,7 +298,13 @@ impl Cutter<'_> {
                 self.floor = self.floor.max(mark.end);
             }
             Label::Open if self.certain || mark.end == mark.start => {}
-            Label::Open => self.leave(mark.start),
+            Label::Open => {
+                self.leave(mark.start);
+                // What is not known to be held is not held while another lock is waited for.
+                if mark.site == NONE {
+                    self.floor = self.floor.max(mark.end);
+                }
+            }
         }
     }
 

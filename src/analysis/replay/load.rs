@@ -13,8 +13,9 @@ pub struct Load {
     /// For each thread and each of its stays: the part of the queueing that its own program
     /// did not cause, ns.
     pub kept: Vec<Vec<u32>>,
-    /// CPUs taken by others, on average, while the program wanted more than there were.
-    pub foreign: f64,
+    /// Threads of others that competed for the CPUs, on average, while the program wanted more
+    /// than there were: with fair shares, that many explain what the program got.
+    pub rivals: f64,
     /// Share of the run in which it wanted more CPUs than there were.
     pub overloaded: f64,
 }
@@ -71,9 +72,13 @@ pub fn load(history: &History, window: (Nanos, Nanos), cpus: f64) -> Load {
         }
     }
     let (start, end) = window;
+    // Of K CPUs shared by n threads and m rivals, the n get r = K * n / (n + m).
+    let (wanted, got) = (sweep.wanted, sweep.got.max(sweep.wanted / 100.0));
+    let mean = wanted / sweep.overload.max(1.0);
+    let rivals = if got > 0.0 { mean * (sweep.cpus * sweep.overload / got - 1.0) } else { 0.0 };
     Load {
         kept,
-        foreign: if sweep.overload > 0.0 { sweep.taken / sweep.overload } else { 0.0 },
+        rivals: rivals.max(0.0),
         overloaded: sweep.overload / ((end - start).0.max(1) as f64),
     }
 }
@@ -88,7 +93,8 @@ struct Sweep {
     unexplained: f64,
     since: Vec<f64>,
     overload: f64,
-    taken: f64,
+    wanted: f64,
+    got: f64,
 }
 
 impl Sweep {
@@ -102,7 +108,8 @@ impl Sweep {
             self.unexplained += length;
         } else {
             self.overload += length;
-            self.taken += (self.cpus - self.running as f64).max(0.0) * length;
+            self.wanted += (self.running + self.queued) as f64 * length;
+            self.got += self.running as f64 * length;
         }
     }
 }

@@ -40,4 +40,6 @@ pub use whatif::BLIND_SPOTS;
 pub use whatif::Facts;
 pub use whatif::Identity;
 pub use whatif::Replay;
+pub use whatif::cpus;
+pub use whatif::ended;
 pub use whatif::what_if;

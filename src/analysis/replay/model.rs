@@ -107,8 +107,12 @@ pub struct Model {
     pub queues: Vec<ObjectIndex>,
     /// CPUs that the program may use.
     pub cpus: f64,
-    /// CPUs that others took away, on average, while this program wanted more than there were.
-    pub foreign: f64,
+    /// How many threads of others competed for the CPUs, on average, while this program wanted
+    /// more than there were.
+    pub rivals: f64,
+    /// It did so for most of the run: then the rivals are there whatever it wants. Otherwise
+    /// what they took is known, wait by wait, and stands in the streams.
+    pub crowded: bool,
     /// How long the run took.
     pub observed: u64,
 }

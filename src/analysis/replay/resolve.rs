@@ -227,29 +227,10 @@ impl Catalog<'_> {
         })
     }
 
-    /// The workers: the group of similar threads that does most, those that end by themselves
-    /// first.
-    pub fn workers(&self, model: &Model) -> Vec<usize> {
-        let mut groups: BTreeMap<u32, (bool, u64, Vec<usize>)> = BTreeMap::new();
-        for (index, stream) in model.streams.iter().enumerate() {
-            if index == model.root || stream.ops.is_empty() {
-                continue;
-            }
-            let group = groups.entry(self.groups[index]).or_default();
-            group.0 |= stream.ended;
-            group.1 += service(model, index);
-            group.2.push(index);
-        }
-        let best = groups.into_values().max_by_key(|(ended, service, list)| {
-            (*ended, *service, std::cmp::Reverse(list.first().copied()))
-        });
-        best.map_or_else(|| vec![model.root], |(_, _, list)| list)
-    }
-
     fn crew(&self, name: Option<&str>, count: usize, model: &Model) -> Result<Crew, BadChange> {
         let workers = match name {
             Some(name) => self.threads_named(name)?,
-            None => self.workers(model),
+            None => workers(model, &self.groups),
         };
         if workers.contains(&model.root) {
             return Err(BadChange(
@@ -260,6 +241,25 @@ impl Catalog<'_> {
         let work = if ended { Work::Fixed } else { Work::Endless };
         Ok(Crew { workers, count, work })
     }
+}
+
+/// The workers: the group of similar threads that does most, those that end by themselves
+/// first.
+pub fn workers(model: &Model, groups_of: &[u32]) -> Vec<usize> {
+    let mut groups: BTreeMap<u32, (bool, u64, Vec<usize>)> = BTreeMap::new();
+    for (index, stream) in model.streams.iter().enumerate() {
+        if index == model.root || stream.ops.is_empty() {
+            continue;
+        }
+        let group = groups.entry(groups_of[index]).or_default();
+        group.0 |= stream.ended;
+        group.1 += service(model, index);
+        group.2.push(index);
+    }
+    let best = groups.into_values().max_by_key(|(ended, service, list)| {
+        (*ended, *service, std::cmp::Reverse(list.first().copied()))
+    });
+    best.map_or_else(|| vec![model.root], |(_, _, list)| list)
 }
 
 /// Service time of a stream, ns.

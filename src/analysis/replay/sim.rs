@@ -231,10 +231,10 @@ impl<'a> Sim<'a> {
     fn speed(&self) -> f64 {
         let wanted = self.computing.len() as f64;
         let cpus = self.scenario.cpus.unwrap_or(self.model.cpus);
-        if wanted <= cpus {
+        if wanted <= cpus && !self.model.crowded {
             return 1.0;
         }
-        (cpus - self.model.foreign).max(0.05) / wanted
+        (cpus / (wanted + self.model.rivals)).min(1.0)
     }
 
     /// The operation at hand is done.

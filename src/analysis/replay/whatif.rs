@@ -155,7 +155,6 @@ impl<'a> Replay<'a> {
     /// Makes the model of a run and replays it unchanged.
     pub fn prepare(facts: &Facts<'a>) -> Self {
         let mut sites = Sites::new(facts.symbols);
-        let threads = facts.timelines.threads();
         let root = root_thread(facts);
         let (groups, names) = groups(facts.timelines);
         let input = Input {
@@ -163,31 +162,30 @@ impl<'a> Replay<'a> {
             window: facts.timelines.window(),
             root,
             cpus: facts.cpus,
-            ended: threads.iter().map(|t| !t.alive && (t.id != root || facts.ended)).collect(),
+            ended: ends(facts, root),
             groups: groups.clone(),
         };
-        let mut refused = unfit(facts);
-        let model = if refused.is_none() {
-            extract::extract(&input, &mut sites)
-        } else {
-            Model::default()
-        };
-        let catalog =
-            Catalog { objects: facts.objects, ids: facts.ids, threads: names, groups, sites };
-        let (until, target) = target(&model, &catalog, facts.ended);
+        let unfit = unfit(facts);
+        let mut refused = None;
+        let mut model = Model::default();
+        let (mut until, mut text) = target(&model, &names, &groups, facts.ended);
         let mut identity = None;
-        if refused.is_none() {
-            match sim::run(&model, &Scenario::default(), &until) {
-                Ok(run) => {
-                    let found = compare(&model, &run);
-                    if found.error.abs() > MOST_ERROR {
-                        refused = Some(too_far(&found));
-                    }
-                    identity = Some(found);
-                }
-                Err(_) => refused = Some(STANDSTILL.to_owned()),
+        // Queues as queues; where that does not come out, each hand-off as it was seen.
+        for anonymous in [true, false] {
+            if unfit.is_some() {
+                break;
+            }
+            model = extract::extract(&input, &mut sites, anonymous);
+            (until, text) = target(&model, &names, &groups, facts.ended);
+            (identity, refused) = check(&model, &until);
+            if refused.is_none() || model.queues.is_empty() {
+                break;
             }
         }
+        let catalog =
+            Catalog { objects: facts.objects, ids: facts.ids, threads: names, groups, sites };
+        let refused = unfit.or(refused);
+        let target = text;
         Self { model, catalog, until, target, identity, refused }
     }
 
@@ -308,6 +306,18 @@ const STANDSTILL: &str = "the replay of the unchanged run comes to a standstill:
 const STANDSTILL_CHANGED: &str = "the changed run comes to a standstill: its threads would wait \
     for each other in an order that the trace does not tell";
 
+/// The unchanged replay, and why it is not good enough.
+fn check(model: &Model, until: &Until) -> (Option<Identity>, Option<String>) {
+    match sim::run(model, &Scenario::default(), until) {
+        Ok(run) => {
+            let found = compare(model, &run);
+            let refused = (found.error.abs() > MOST_ERROR).then(|| too_far(&found));
+            (Some(found), refused)
+        }
+        Err(sim::Standstill) => (None, Some(STANDSTILL.to_owned())),
+    }
+}
+
 fn too_far(identity: &Identity) -> String {
     let way = if identity.error > 0.0 { "longer" } else { "shorter" };
     format!(
@@ -331,6 +341,32 @@ fn root_thread(facts: &Facts) -> ThreadId {
     let root = facts.timelines.root();
     let first = facts.timelines.threads().iter().find(|thread| Some(thread.process) == root);
     first.map_or(ThreadId(0), |thread| thread.id)
+}
+
+/// Which threads ended by themselves, and were not killed by the end of their process: those
+/// are woken from whatever they wait for by the thread that ends it.
+fn ends(facts: &Facts, root: ThreadId) -> Vec<bool> {
+    const DEATH: Nanos = Nanos(5_000_000);
+    let end_of = |id: ThreadId| facts.history.life(id).map_or(Nanos::ZERO, |life| life.end);
+    let killed = |id: ThreadId| {
+        let last = facts.history.last_stay(id);
+        last.is_some_and(|stay| match stay.ender {
+            _ if stay.open => true,
+            Ender::Thread(killer) => {
+                !stay.released
+                    && killer != id
+                    && stay.woken > stay.off
+                    && end_of(id) <= stay.on + DEATH
+                    && stay.on <= end_of(killer)
+                    && end_of(killer) <= stay.on + DEATH
+            }
+            _ => false,
+        })
+    };
+    let ended = |thread: &crate::model::Thread| {
+        if thread.id == root { facts.ended } else { !thread.alive && !killed(thread.id) }
+    };
+    facts.timelines.threads().iter().map(ended).collect()
 }
 
 /// Threads of one process whose names differ by a number only.
@@ -387,7 +423,7 @@ fn unfit(facts: &Facts) -> Option<String> {
 }
 
 /// What is to get faster: the run, if it has an end of its own.
-fn target(model: &Model, catalog: &Catalog, ended: bool) -> (Until, Target) {
+fn target(model: &Model, names: &[String], groups: &[u32], ended: bool) -> (Until, Target) {
     let root = model.streams.get(model.root);
     let sleeps = root.is_some_and(|root| {
         let longest = root.ops.iter().filter(|op| op.kind == Kind::Delay).map(|op| op.ns).max();
@@ -398,11 +434,11 @@ fn target(model: &Model, catalog: &Catalog, ended: bool) -> (Until, Target) {
         let text = "the run, from the start of the command to its end".to_owned();
         return (Until::Root, Target { kind: "root-exit", id: None, text });
     }
-    let workers = catalog.workers(model);
+    let workers = resolve::workers(model, groups);
     let most = workers.iter().map(|&w| resolve::service(model, w)).max().unwrap_or(0);
     let list: Vec<usize> =
         workers.into_iter().filter(|&w| resolve::service(model, w) * 2 >= most).collect();
-    let name = list.first().and_then(|&w| catalog.threads.get(w)).cloned().unwrap_or_default();
+    let name = list.first().and_then(|&w| names.get(w)).cloned().unwrap_or_default();
     let why = if ended { "its main thread only sleeps meanwhile" } else { "the run was cut off" };
     let text = format!("the work that {} threads like `{name}` get done in a time ({why})", list.len());
     let id = list.first().map(|&w| w as u32);

@@ -26,6 +26,8 @@ pub struct World(pub Vec<Vec<Act>>);
 const TID: u32 = 100;
 /// Each act takes this much on a CPU, ns.
 const STEP: u64 = 1_000;
+/// Timers fire late by this, ns, as on Linux.
+const LATE: u64 = 55_000;
 const FUTEX: u16 = 202;
 const EXIT: u16 = 60;
 const NANOSLEEP: u16 = 230;
@@ -208,7 +210,7 @@ impl Player<'_> {
                 }
                 self.states[thread] = State::Ready(now + us * 1_000);
             }
-            Act::Sleep(us, name) => self.sleep(thread, then, us * 1_000, name),
+            Act::Sleep(us, name) => self.sleep(thread, then, us * 1_000 + LATE, name),
             Act::Lock(lock) if self.owners[lock].is_some() => {
                 self.queues[lock].push_back(thread);
                 return self.block(thread, then, word(1, lock, 0x80, 2));
