@@ -147,8 +147,19 @@ mod tests {
     #[test]
     fn what_cannot_be_read_says_what_can() {
         for text in [
-            "", "lock:3", "lock:*2", "lock:3*x", "lock:3*-1", "lock:3*inf", "lock:3*NaN",
-            "lock:3/0", "cpus=0", "cpus=x", "threads=", "gpu*2", "section:*1",
+            "",
+            "lock:3",
+            "lock:*2",
+            "lock:3*x",
+            "lock:3*-1",
+            "lock:3*inf",
+            "lock:3*NaN",
+            "lock:3/0",
+            "cpus=0",
+            "cpus=x",
+            "threads=",
+            "gpu*2",
+            "section:*1",
         ] {
             let error = Change::parse(text).expect_err(text);
             assert!(error.0.contains("lock:ID*0.5"), "{text}: {error}");

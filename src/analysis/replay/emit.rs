@@ -1,6 +1,7 @@
 //! Writes the operations of each thread, in the order of its life.
 
 use crate::analysis::history::Life;
+use crate::analysis::history::Reason;
 use crate::analysis::history::Stay;
 use crate::analysis::replay::extract::Input;
 use crate::analysis::replay::extract::Note;
@@ -45,6 +46,7 @@ pub fn streams(input: &Input, plan: &Plan, model: &mut Model, sites: &mut Sites)
             },
             notes: &plan.notes[id.0 as usize],
             now: life.start,
+            place: NONE,
         };
         writer.write(input, plan, id);
         model.streams.push(writer.stream);
@@ -59,6 +61,8 @@ struct Writer<'a, 's, 't> {
     /// Those to come.
     notes: &'a [Note],
     now: Nanos,
+    /// Where it computed last.
+    place: u32,
 }
 
 impl Writer<'_, '_, '_> {
@@ -76,6 +80,10 @@ impl Writer<'_, '_, '_> {
             let state = input.history.state(stay.object);
             self.now = stay.on;
             match plan.roles[thread][index] {
+                // Others took the CPU: the more it computes, the more often they do.
+                Role::Queue if matches!(stay.left, Reason::Preempted { .. }) => {
+                    self.stream.push(Kind::Delay, u64::from(kept), NONE, self.place);
+                }
                 Role::Queue => self.stream.push(Kind::Kept, u64::from(kept), NONE, NONE),
                 Role::Delay => self.delay(&stay, state, site, kept),
                 Role::Forever => self.stream.push(Kind::Forever, 0, stay.object, site),
@@ -114,6 +122,11 @@ impl Writer<'_, '_, '_> {
         }
     }
 
+    fn compute(&mut self, time: Nanos, site: u32) {
+        self.stream.push(Kind::Compute, time.0, NONE, site);
+        self.place = site;
+    }
+
     /// The time on a CPU up to here, by the samples taken in it.
     fn run_until(&mut self, to: Nanos) {
         let from = self.now;
@@ -128,7 +141,7 @@ impl Writer<'_, '_, '_> {
                 let at = self.sites.of(look.stack);
                 self.sites.add(site, at, u64::from(look.weight));
             }
-            self.stream.push(Kind::Compute, (to - from).0, NONE, site);
+            self.compute(to - from, site);
             return;
         }
         let mut since = from;
@@ -139,9 +152,8 @@ impl Writer<'_, '_, '_> {
                 Some(next) => Nanos(u64::midpoint(look.time.0, next.time.0)),
                 None => to,
             };
-            self.stream.push(Kind::Compute, (until - since).0, NONE, site);
+            self.compute(until - since, site);
             since = until;
         }
     }
 }
-

@@ -292,8 +292,7 @@ impl Extract<'_> {
             let list = seen[lock as usize].entry(thread).or_default();
             list.extend(times.iter().map(|&time| Seen::Gone(time)));
         }
-        let marks: Vec<Vec<Mark>> =
-            history.lives().map(|(id, _)| self.marks(id, sites)).collect();
+        let marks: Vec<Vec<Mark>> = history.lives().map(|(id, _)| self.marks(id, sites)).collect();
         let objects: BTreeMap<u32, ObjectIndex> =
             self.lock_of.iter().map(|(&object, &lock)| (lock, object)).collect();
         for (lock, users) in seen.into_iter().enumerate() {

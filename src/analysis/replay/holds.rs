@@ -123,8 +123,14 @@ fn stretches(user: &Dealings, visit: &mut dyn FnMut(Option<Seen>, Option<Seen>, 
     }
 }
 
-fn usual(users: &[Dealings]) -> Usual {
-    let mut votes: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
+/// For and against a site's being inside.
+type Votes = BTreeMap<u32, (f64, f64)>;
+
+/// The marks between *got* and *gone* are inside, those between *gone* and *asks* outside.
+/// Each stretch has one vote, to share among its marks.
+fn votes(users: &[Dealings]) -> Votes {
+    let mut votes = Votes::new();
+    let mut whole = false;
     for user in users {
         stretches(user, &mut |before, next, marks| {
             let inside = match (before, next) {
@@ -136,6 +142,7 @@ fn usual(users: &[Dealings]) -> Usual {
             if inside && marks.iter().any(|mark| mark.breaks) {
                 return;
             }
+            whole |= inside;
             let places = marks.iter().filter(|mark| is_place(mark.site));
             let each = 1.0 / places.clone().count().max(1) as f64;
             for mark in places {
@@ -144,14 +151,40 @@ fn usual(users: &[Dealings]) -> Usual {
             }
         });
     }
+    if whole { votes } else { votes_at_edges(users) }
+}
+
+/// Where no hold was seen whole: the last mark before *gone* and the first after *got* are
+/// inside, the last before *asks* and the first after *gone* outside.
+fn votes_at_edges(users: &[Dealings]) -> Votes {
+    let mut votes = Votes::new();
+    for user in users {
+        stretches(user, &mut |before, next, marks| {
+            let mut places = marks.iter().filter(|mark| is_place(mark.site));
+            let first = before.and_then(|seen| Some((seen, places.clone().next()?)));
+            let last = next.and_then(|seen| Some((seen, places.next_back()?)));
+            if let Some((seen, mark)) = first {
+                let vote = votes.entry(mark.site).or_default();
+                *(if matches!(seen, Seen::Got(..)) { &mut vote.0 } else { &mut vote.1 }) += 1.0;
+            }
+            if let Some((seen, mark)) = last {
+                let vote = votes.entry(mark.site).or_default();
+                *(if matches!(seen, Seen::Gone(_)) { &mut vote.0 } else { &mut vote.1 }) += 1.0;
+            }
+        });
+    }
+    votes
+}
+
+fn usual(users: &[Dealings]) -> Usual {
+    let votes = votes(users);
     let inside = votes.iter().map(|(&site, &(yes, no))| (site, yes > no)).collect();
     let mut usual = Usual { inside, hold: 0, lead: 0, tail: 0, waits: 0 };
     let (mut all, mut leads, mut tails, mut waits) = (vec![], vec![], vec![], vec![]);
     for user in users {
         stretches(user, &mut |before, next, marks| {
             let (Some(Seen::Got(_, from)), Some(Seen::Gone(to))) = (before, next) else { return };
-            let strange =
-                |mark: &Mark| mark.breaks || usual.label(mark.site) == Label::Outside;
+            let strange = |mark: &Mark| mark.breaks || usual.label(mark.site) == Label::Outside;
             if marks.iter().any(strange) {
                 return;
             }
@@ -188,13 +221,13 @@ impl Usual {
 }
 
 fn of_user(user: &Dealings, usual: &Usual) -> Vec<Hold> {
-    let mut cut = Cutter { usual, holds: Vec::new(), current: None, floor: user.life.0, certain: false };
+    let mut cut =
+        Cutter { usual, holds: Vec::new(), current: None, floor: user.life.0, certain: false };
     stretches(user, &mut |before, next, marks| {
         if let Some(Seen::Got(asked, at)) = before {
             cut.begin(at, Some(asked));
         }
-        cut.certain =
-            matches!(next, Some(Seen::Gone(_))) && !marks.iter().any(|mark| mark.breaks);
+        cut.certain = matches!(next, Some(Seen::Gone(_))) && !marks.iter().any(|mark| mark.breaks);
         for mark in marks {
             cut.mark(mark);
         }
@@ -271,8 +304,7 @@ impl Cutter<'_> {
 
     /// It was seen to let go.
     fn gone(&mut self, at: Nanos) {
-        let unsure =
-            |current: Current| current.resumed && current.inside.is_none();
+        let unsure = |current: Current| current.resumed && current.inside.is_none();
         if self.current.is_none_or(unsure) {
             let start = Nanos(at.0.saturating_sub(self.usual.hold));
             self.begin(start, None);
@@ -310,15 +342,14 @@ impl Cutter<'_> {
 
     fn inside(&mut self, mark: &Mark) {
         let asleep = mark.end > mark.start;
-        let full = |current: &Current| {
-            self.usual.waits > 0 && current.waits >= self.usual.waits && asleep
-        };
+        let full =
+            |current: &Current| self.usual.waits > 0 && current.waits >= self.usual.waits && asleep;
         if self.current.is_some_and(|current| full(&current)) {
             self.leave(mark.start);
         }
-        if self.current.is_none() {
-            let before =
-                if asleep { self.usual.lead } else { self.half_way_back(mark.start) };
+        let unsure = |current: Current| current.resumed && current.inside.is_none();
+        if self.current.is_none_or(unsure) {
+            let before = if asleep { self.usual.lead } else { self.half_way_back(mark.start) };
             self.begin(Nanos(mark.start.0.saturating_sub(before)), None);
         }
         if let Some(current) = &mut self.current {
@@ -367,8 +398,7 @@ mod tests {
             wait(46, 49, 1), // only its begin is seen
             wait(49, 56, 2),
         ];
-        let seen =
-            vec![got(0, 2), gone(5), got(12, 14), gone(17), gone(37), got(44, 46)];
+        let seen = vec![got(0, 2), gone(5), got(12, 14), gone(17), gone(37), got(44, 46)];
         let user = Dealings { seen, marks: &marks, life: (Nanos(0), Nanos(60 * MS)) };
         let found = holds(&[user]);
         assert_eq!(spans(&found[0]), [(2, 5), (14, 17), (24, 27), (34, 37), (46, 49)]);

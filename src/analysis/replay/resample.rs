@@ -13,8 +13,7 @@ type Like = (usize, Kind, u32, u32);
 pub struct Lots(BTreeMap<Like, Vec<u32>>);
 
 fn like(stream: usize, op: &Op) -> Option<Like> {
-    matches!(op.kind, Kind::Compute | Kind::Delay)
-        .then_some((stream, op.kind, op.what, op.site))
+    matches!(op.kind, Kind::Compute | Kind::Delay).then_some((stream, op.kind, op.what, op.site))
 }
 
 impl Lots {

@@ -201,9 +201,10 @@ impl<'a> Sim<'a> {
     /// On to the next event. False if there is none.
     fn advance(&mut self) -> bool {
         let speed = self.speed();
-        let through = self.computing.peek().map(|Reverse((at, ..))| {
-            self.now + (at.0 - self.virtual_now).max(0.0) / speed
-        });
+        let through = self
+            .computing
+            .peek()
+            .map(|Reverse((at, ..))| self.now + (at.0 - self.virtual_now).max(0.0) / speed);
         let timer = self.timers.peek().map(|Reverse((at, ..))| at.0);
         let computed = match (through, timer) {
             (None, None) => return false,

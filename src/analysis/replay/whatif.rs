@@ -42,6 +42,8 @@ const MOST_STAYS: usize = 2_000_000;
 pub const MOST_ERROR: f64 = 0.05;
 /// Waits whose end nobody saw, and time of which nothing is known: share that is bearable.
 const MOST_UNSEEN: f64 = 0.1;
+/// So much competition for the CPUs is worth a note.
+const MANY_RIVALS: f64 = 0.25;
 /// Operations simulated for one interval, in all replicas.
 const REPLICA_STEPS: usize = 20_000_000;
 const REPLICAS: usize = 20;
@@ -221,6 +223,13 @@ impl<'a> Replay<'a> {
         answer.after_ns = after as u64;
         answer.object = resolved.object;
         answer.notes = resolved.notes;
+        if self.model.rivals > MANY_RIVALS {
+            answer.notes.push(format!(
+                "other processes wanted the CPUs too (as much as {:.1} threads of this run): what \
+                 is said of computing is rough",
+                self.model.rivals
+            ));
+        }
         Ok(answer)
     }
 
@@ -418,7 +427,10 @@ fn unfit(facts: &Facts) -> Option<String> {
         );
     }
     (unknown as f64 > all as f64 * MOST_UNSEEN).then(|| {
-        format!("of {:.0} % of the threads' time nothing is known", Nanos(unknown).share_of(Nanos(all)) * 100.0)
+        format!(
+            "of {:.0} % of the threads' time nothing is known",
+            Nanos(unknown).share_of(Nanos(all)) * 100.0
+        )
     })
 }
 
@@ -440,7 +452,8 @@ fn target(model: &Model, names: &[String], groups: &[u32], ended: bool) -> (Unti
         workers.into_iter().filter(|&w| resolve::service(model, w) * 2 >= most).collect();
     let name = list.first().and_then(|&w| names.get(w)).cloned().unwrap_or_default();
     let why = if ended { "its main thread only sleeps meanwhile" } else { "the run was cut off" };
-    let text = format!("the work that {} threads like `{name}` get done in a time ({why})", list.len());
+    let text =
+        format!("the work that {} threads like `{name}` get done in a time ({why})", list.len());
     let id = list.first().map(|&w| w as u32);
     (Until::FirstOf(list), Target { kind: "throughput", id, text })
 }

@@ -22,10 +22,10 @@ pub fn with_workers(
     work: Work,
 ) -> Result<(Model, Vec<usize>), String> {
     let mut changed = model.clone();
-    let edged = workers.iter().flat_map(|&w| &model.streams[w].ops).any(|op| {
-        matches!(op.kind, Kind::Meet)
-            || work == Work::Endless && !alone(op.kind)
-    });
+    let edged = workers
+        .iter()
+        .flat_map(|&w| &model.streams[w].ops)
+        .any(|op| matches!(op.kind, Kind::Meet) || work == Work::Endless && !alone(op.kind));
     if edged {
         return Err("the workers wait for each other or for others one by one (barrier, \
                     queue): who would wait for whom with another number of them is not known"

@@ -256,8 +256,7 @@ impl Player<'_> {
         let (from, to) = (Nanos(now), Nanos(now + ns));
         let mut interval = Interval::blocked(tid(thread), from, to, to, Some(call));
         let context = Context::Hardirq;
-        interval.waker =
-            Some(Waker { tid: Tid(0), in_tree: false, context, call: None, arg0: 0 });
+        interval.waker = Some(Waker { tid: Tid(0), in_tree: false, context, call: None, arg0: 0 });
         self.events.push(Event::Interval(interval));
         let stack = Some(self.stack(name));
         let (tid, call) = (tid(thread), Some(call));
@@ -268,11 +267,8 @@ impl Player<'_> {
 
     fn end(&mut self, thread: usize, now: u64) {
         self.states[thread] = State::Done;
-        let how = if thread == 0 {
-            ExitKind::Process { status: Some(0) }
-        } else {
-            ExitKind::Thread
-        };
+        let how =
+            if thread == 0 { ExitKind::Process { status: Some(0) } } else { ExitKind::Thread };
         let (tid, pid) = (tid(thread), Pid(TID));
         let exit = Exit { time: Nanos(now), tid, pid, how, books: Books::default() };
         self.events.push(Event::Exit(exit));
