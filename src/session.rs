@@ -8,6 +8,7 @@ mod record;
 mod recorder;
 mod source;
 mod terminal;
+mod whatif;
 
 use crate::analysis::Question;
 use crate::analysis::StackKind;
@@ -47,6 +48,7 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Flamegraph(args) => flamegraph(&args),
         Command::Export(args) => convert(&args),
         Command::Explain(args) => explain_rule(args.rule.as_deref()),
+        Command::Whatif(args) => whatif::answer(&args),
         Command::Doctor => doctor_report(),
         Command::Examples => demo::list(),
         Command::Demo(args) => run(&demo::prepare(&args)?),

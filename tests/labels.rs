@@ -302,7 +302,10 @@ fn one_thread_is_spoken_of_as_one() {
     scene.run(100, 9 * MS, None);
     scene.end(100, 100, Some(0));
     let headline = report(scene).verdict.headline;
-    assert_eq!(headline, "one thread does all the work on 2 CPUs: 100 % of the run is `app` running");
+    assert_eq!(
+        headline,
+        "one thread does all the work on 2 CPUs: 100 % of the run is `app` running"
+    );
 }
 
 #[test]

@@ -219,6 +219,12 @@ impl History {
         (first..).map_while(move |index| life?.stays.try_get(index).map(|stay| self.known(stay)))
     }
 
+    /// A thread's last stay off the CPU.
+    pub fn last_stay(&self, thread: ThreadId) -> Option<Stay> {
+        let life = self.life(thread)?;
+        life.stays.try_get(life.stays.before(Nanos::MAX)?)
+    }
+
     /// Takes the next segment of a thread. `object` is what it waited for.
     pub fn segment(&mut self, segment: &Segment, object: Option<(ObjectIndex, State)>) {
         let life = grown(&mut self.lives, segment.thread);

@@ -14,6 +14,7 @@ mod idle;
 pub mod names;
 mod objects;
 mod path;
+pub mod replay;
 mod report;
 mod rows;
 pub mod rules;
@@ -175,5 +176,14 @@ fn explain(
     if let Some((path, last)) = focus::path(report.focus.as_ref(), timelines, &history) {
         (report.critical_path, report.path) = explainer.path(&path, last);
     }
+    report.whatif = replay::candidates(&replay::Facts {
+        history: &history,
+        timelines,
+        symbols: trace.symbols(),
+        objects: &report.objects,
+        ids: &ids,
+        cpus: replay::cpus(trace),
+        ended: replay::ended(trace, timelines),
+    });
     Ok((history, ids))
 }

@@ -435,14 +435,29 @@ pub struct FunctionRow {
 pub struct WhatIf {
     /// In the grammar of `timesink whatif`.
     pub change: String,
+    /// Object id, if it changes one.
+    pub object: Option<u32>,
     /// Time before over time after.
     pub speedup: f64,
     /// Its interval, low end.
     pub low: f64,
     /// High end.
     pub high: f64,
+    /// What would get faster.
+    pub target: Target,
     /// Why it was refused, if it was.
     pub refused: Option<String>,
+}
+
+/// What a change makes faster.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Target {
+    /// `root-exit`: the run, to its end; `throughput`: what workers get done in a time; `span`.
+    pub kind: &'static str,
+    /// Of a throughput: the first of the workers.
+    pub id: Option<u32>,
+    /// In words.
+    pub text: String,
 }
 
 /// The answer in one sentence.
