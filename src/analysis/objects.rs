@@ -237,20 +237,6 @@ impl Objects {
         index
     }
 
-    /// By number here, the id that [`Objects::rows`] gives an object.
-    pub fn ids(&self) -> Vec<u32> {
-        let mut order: Vec<usize> = (0..self.tallies.len()).collect();
-        order.sort_by(|&a, &b| {
-            let ((a, x), (b, y)) = (&self.tallies[a], &self.tallies[b]);
-            y.time.cmp(&x.time).then(a.cmp(b))
-        });
-        let mut ids = vec![0; order.len()];
-        for (id, index) in (0..).zip(order) {
-            ids[index] = id;
-        }
-        ids
-    }
-
     /// The rows of the report, longest total wait first.
     pub fn rows(self, timelines: &Timelines, symbols: &Symbols) -> Rows {
         let Self { mut tallies, labels, descriptors, ends, .. } = self;
