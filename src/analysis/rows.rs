@@ -130,7 +130,7 @@ fn warnings(trace: &dyn Trace, fold: &Fold, health: &Health) -> Vec<String> {
         warnings.push(format!("`other` is time waited in: {}", list.join(", ")));
     }
     warnings.push(
-        "this version does not fill critical_path, whatif, findings, holders, idle_ns and the \
+        "this version does not fill critical_path, findings, holders, idle_ns and the \
          concurrency model: those sections are empty"
             .to_owned(),
     );

@@ -159,16 +159,14 @@ impl Catalog<'_> {
             .filter_map(|(index, lock)| Some((*self.ids.get(lock.object as usize)?, index)))
             .collect();
         let rows = || known.keys().filter_map(|&id| self.objects.get(id as usize));
-        let (id, index) = match pick(name, rows()) {
-            Some(id) => (id, known[&id]),
-            None => {
-                let all = rows().map(|row| format!("{}  {}", row.id, row.label));
-                return Err(BadChange(format!(
-                    "`{name}` is no lock, or not one alone; of locks that threads waited for {}",
-                    listed(all)
-                )));
-            }
+        let Some(id) = pick(name, rows()) else {
+            let all = rows().map(|row| format!("{}  {}", row.id, row.label));
+            return Err(BadChange(format!(
+                "`{name}` is no lock, or not one alone; of locks that threads waited for {}",
+                listed(all)
+            )));
         };
+        let index = known[&id];
         to.object = Some(id);
         Ok(index)
     }
