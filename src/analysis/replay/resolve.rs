@@ -262,7 +262,7 @@ pub fn workers(model: &Model, groups_of: &[u32]) -> Vec<usize> {
 
 /// Service time of a stream, ns.
 pub fn service(model: &Model, stream: usize) -> u64 {
-    let ops = model.streams[stream].ops.iter();
+    let ops = model.streams.get(stream).into_iter().flat_map(|stream| &stream.ops);
     ops.filter(|op| matches!(op.kind, Kind::Compute | Kind::Delay)).map(|op| u64::from(op.ns)).sum()
 }
 
