@@ -11,7 +11,22 @@
 
 use std::time::Instant;
 use timesink::analysis::replay::what_if;
-use timesink::model::*;
+use timesink::model::Books;
+use timesink::model::Call;
+use timesink::model::Context;
+use timesink::model::Event;
+use timesink::model::Exit;
+use timesink::model::ExitKind;
+use timesink::model::Interval;
+use timesink::model::MemoryTrace;
+use timesink::model::Nanos;
+use timesink::model::Pid;
+use timesink::model::Rename;
+use timesink::model::Start;
+use timesink::model::StartKind;
+use timesink::model::Text;
+use timesink::model::Tid;
+use timesink::model::Waker;
 
 const THREADS: u64 = 8;
 const HOLD: u64 = 1_000_000;

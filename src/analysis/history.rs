@@ -128,6 +128,11 @@ impl History {
         self.kept
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.kept == 0
+    }
+
     /// All threads with their lives.
     pub fn lives(&self) -> impl Iterator<Item = (ThreadId, &Life)> {
         (0..).map(ThreadId).zip(&self.lives)

@@ -37,7 +37,7 @@ pub fn candidates(facts: &Facts) -> Vec<WhatIf> {
     texts.extend(functions(&replay));
     texts.extend(kinds(facts.objects, facts.cpus));
     texts.extend(stragglers(&replay));
-    let affordable = STEPS / replay.len();
+    let affordable = STEPS / replay.steps();
     let mut left = affordable;
     let mut rows: Vec<WhatIf> = Vec::new();
     for text in texts {
@@ -95,6 +95,9 @@ fn locks(objects: &[Object]) -> Vec<String> {
     all
 }
 
+/// Of a function: service time, sites, and how deep in its stacks it stands.
+type Places = (u64, BTreeSet<u32>, usize);
+
 /// The functions of the program that most service time was spent in, one for each set of
 /// places: of those that call each other and nothing else, the outermost.
 fn functions(replay: &Replay) -> Vec<String> {
@@ -106,7 +109,7 @@ fn functions(replay: &Replay) -> Vec<String> {
             all += u64::from(op.ns);
         }
     }
-    let mut functions: BTreeMap<String, (u64, BTreeSet<u32>, usize)> = BTreeMap::new();
+    let mut functions: BTreeMap<String, Places> = BTreeMap::new();
     for (&site, &time) in &by_site {
         for (depth, name) in replay.catalog.sites.own_functions(site).into_iter().enumerate() {
             let entry = functions.entry(name).or_insert((0, BTreeSet::new(), depth));
@@ -118,7 +121,7 @@ fn functions(replay: &Replay) -> Vec<String> {
         }
     }
     let share = |time: u64| time as f64 / all.max(1) as f64;
-    let mut ranked: Vec<(String, (u64, BTreeSet<u32>, usize))> = functions
+    let mut ranked: Vec<(String, Places)> = functions
         .into_iter()
         .filter(|(_, (time, ..))| (LEAST_SHARE..=WHOLE_SHARE).contains(&share(*time)))
         .collect();

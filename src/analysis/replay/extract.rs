@@ -112,8 +112,8 @@ pub fn extract(input: &Input, sites: &mut Sites, anonymous: bool) -> Model {
         input,
         model: Model {
             cpus: input.cpus.max(1.0),
-            rivals: load.rivals,
-            crowded: load.overloaded > 0.5,
+            foreign: load.foreign,
+            crowded: load.crowded,
             root: input.root.0 as usize,
             observed: (end - start).0,
             ..Model::default()

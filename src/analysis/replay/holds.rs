@@ -104,8 +104,10 @@ pub fn holds(users: &[Dealings]) -> Vec<Vec<Hold>> {
     users.iter().map(|user| of_user(user, &usual)).collect()
 }
 
+type Visit<'v> = &'v mut dyn FnMut(Option<Seen>, Option<Seen>, &[Mark]);
+
 /// Calls `visit` for each stretch between two sightings with the marks in it.
-fn stretches(user: &Dealings, visit: &mut dyn FnMut(Option<Seen>, Option<Seen>, &[Mark])) {
+fn stretches(user: &Dealings, visit: Visit) {
     let mut before = None;
     let mut at = 0;
     for next in user.seen.iter().copied().map(Some).chain([None]) {
@@ -191,7 +193,7 @@ fn usual(users: &[Dealings]) -> Usual {
             all.push((to - from).0);
             let asleep = || marks.iter().filter(|mark| mark.end > mark.start && mark.site != NONE);
             waits.push(asleep().count() as u64);
-            if let (Some(first), Some(last)) = (asleep().next(), asleep().last()) {
+            if let (Some(first), Some(last)) = (asleep().next(), asleep().next_back()) {
                 leads.push((first.start - from).0);
                 tails.push((to - last.end).0);
             }

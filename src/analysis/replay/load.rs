@@ -7,17 +7,20 @@
 use crate::analysis::history::History;
 use crate::model::Nanos;
 
+/// Share of the run from which on it is crowded.
+const CROWDED: f64 = 0.5;
+
 /// The result, by thread and stay.
 #[derive(Default)]
 pub struct Load {
     /// For each thread and each of its stays: the part of the queueing that its own program
     /// did not cause, ns.
     pub kept: Vec<Vec<u32>>,
-    /// Threads of others that competed for the CPUs, on average, while the program wanted more
-    /// than there were: with fair shares, that many explain what the program got.
-    pub rivals: f64,
-    /// Share of the run in which it wanted more CPUs than there were.
-    pub overloaded: f64,
+    /// CPUs that others took, on average, while the program wanted more than there were.
+    pub foreign: f64,
+    /// It wanted more CPUs than there were for most of the run: then what others took is
+    /// said by `foreign`, and otherwise by `kept` alone.
+    pub crowded: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +39,7 @@ enum Step {
 /// Sweeps over all lives.
 pub fn load(history: &History, window: (Nanos, Nanos), cpus: f64) -> Load {
     let mut steps: Vec<(Nanos, Step)> = Vec::with_capacity(history.size() * 3 + 64);
-    let mut kept = Vec::new();
+    let mut kept: Vec<Vec<(u32, u32)>> = Vec::new();
     for (id, life) in history.lives() {
         kept.push(Vec::new());
         if life.end <= life.start {
@@ -53,7 +56,7 @@ pub fn load(history: &History, window: (Nanos, Nanos), cpus: f64) -> Load {
     // Stable: the steps of one thread at one instant stay in their order.
     steps.sort_by_key(|step| step.0);
     let mut sweep = Sweep { cpus: cpus.max(1.0), ..Sweep::default() };
-    sweep.since.resize(kept.len(), 0.0);
+    sweep.since.resize(kept.len(), (0.0, 0.0));
     for (time, step) in steps {
         sweep.pass(time);
         match step {
@@ -61,25 +64,28 @@ pub fn load(history: &History, window: (Nanos, Nanos), cpus: f64) -> Load {
             Step::Start => sweep.running += 1,
             Step::Woken(thread) => {
                 sweep.queued += 1;
-                sweep.since[thread as usize] = sweep.unexplained;
+                sweep.since[thread as usize] = (sweep.unexplained, sweep.shared);
             }
             Step::On(thread) => {
                 sweep.queued -= 1;
                 sweep.running += 1;
-                let time = sweep.unexplained - sweep.since[thread as usize];
-                kept[thread as usize].push(time.min(f64::from(u32::MAX)) as u32);
+                let (plain, shared) = sweep.since[thread as usize];
+                let ns = |time: f64| time.clamp(0.0, f64::from(u32::MAX)) as u32;
+                kept[thread as usize]
+                    .push((ns(sweep.unexplained - plain), ns(sweep.shared - shared)));
             }
         }
     }
     let (start, end) = window;
-    // Of K CPUs shared by n threads and m rivals, the n get r = K * n / (n + m).
-    let (wanted, got) = (sweep.wanted, sweep.got.max(sweep.wanted / 100.0));
-    let mean = wanted / sweep.overload.max(1.0);
-    let rivals = if got > 0.0 { mean * (sweep.cpus * sweep.overload / got - 1.0) } else { 0.0 };
+    let overloaded = sweep.overload / ((end - start).0.max(1) as f64);
+    let crowded = overloaded > CROWDED;
+    let pick = |list: Vec<(u32, u32)>| -> Vec<u32> {
+        list.into_iter().map(|(plain, shared)| if crowded { plain } else { shared }).collect()
+    };
     Load {
-        kept,
-        rivals: rivals.max(0.0),
-        overloaded: sweep.overload / ((end - start).0.max(1) as f64),
+        kept: kept.into_iter().map(pick).collect(),
+        foreign: if crowded { sweep.taken / sweep.overload.max(1.0) } else { 0.0 },
+        crowded,
     }
 }
 
@@ -91,10 +97,11 @@ struct Sweep {
     queued: i64,
     /// Time so far in which queued threads had a CPU to go to, were it not for others.
     unexplained: f64,
-    since: Vec<f64>,
+    /// The same, and of moments with more wanted than there is the part that others took.
+    shared: f64,
+    since: Vec<(f64, f64)>,
     overload: f64,
-    wanted: f64,
-    got: f64,
+    taken: f64,
 }
 
 impl Sweep {
@@ -106,10 +113,12 @@ impl Sweep {
         }
         if (self.running + self.queued) as f64 <= self.cpus {
             self.unexplained += length;
+            self.shared += length;
         } else {
+            let taken = (self.cpus - self.running as f64).max(0.0);
+            self.shared += length * (taken / self.queued as f64).min(1.0);
             self.overload += length;
-            self.wanted += (self.running + self.queued) as f64 * length;
-            self.got += self.running as f64 * length;
+            self.taken += taken * length;
         }
     }
 }

@@ -27,7 +27,7 @@ mod whatif;
 mod workers;
 
 #[cfg(test)]
-mod tests;
+mod truth_tests;
 #[cfg(test)]
 mod world;
 

@@ -107,10 +107,9 @@ pub struct Model {
     pub queues: Vec<ObjectIndex>,
     /// CPUs that the program may use.
     pub cpus: f64,
-    /// How many threads of others competed for the CPUs, on average, while this program wanted
-    /// more than there were.
-    pub rivals: f64,
-    /// It did so for most of the run: then the rivals are there whatever it wants. Otherwise
+    /// CPUs that others took, on average, while this program wanted more than there were.
+    pub foreign: f64,
+    /// It did so for most of the run: then the others are there whatever it wants. Otherwise
     /// what they took is known, wait by wait, and stands in the streams.
     pub crowded: bool,
     /// How long the run took.

@@ -159,16 +159,14 @@ impl Catalog<'_> {
             .filter_map(|(index, lock)| Some((*self.ids.get(lock.object as usize)?, index)))
             .collect();
         let rows = || known.keys().filter_map(|&id| self.objects.get(id as usize));
-        let (id, index) = match pick(name, rows()) {
-            Some(id) => (id, known[&id]),
-            None => {
-                let all = rows().map(|row| format!("{}  {}", row.id, row.label));
-                return Err(BadChange(format!(
-                    "`{name}` is no lock, or not one alone; of locks that threads waited for {}",
-                    listed(all)
-                )));
-            }
+        let Some(id) = pick(name, rows()) else {
+            let all = rows().map(|row| format!("{}  {}", row.id, row.label));
+            return Err(BadChange(format!(
+                "`{name}` is no lock, or not one alone; of locks that threads waited for {}",
+                listed(all)
+            )));
         };
+        let index = known[&id];
         to.object = Some(id);
         Ok(index)
     }
@@ -264,7 +262,7 @@ pub fn workers(model: &Model, groups_of: &[u32]) -> Vec<usize> {
 
 /// Service time of a stream, ns.
 pub fn service(model: &Model, stream: usize) -> u64 {
-    let ops = model.streams[stream].ops.iter();
+    let ops = model.streams.get(stream).into_iter().flat_map(|stream| &stream.ops);
     ops.filter(|op| matches!(op.kind, Kind::Compute | Kind::Delay)).map(|op| u64::from(op.ns)).sum()
 }
 

@@ -235,7 +235,10 @@ impl<'a> Sim<'a> {
         if wanted <= cpus && !self.model.crowded {
             return 1.0;
         }
-        (cpus / (wanted + self.model.rivals)).min(1.0)
+        // What others take, they take of CPUs that this program does not use, if they can.
+        let left = self.model.cpus - self.model.foreign;
+        let free = if cpus < self.model.cpus { cpus.min(left) } else { cpus - self.model.foreign };
+        (free.max(0.05) / wanted).min(1.0)
     }
 
     /// The operation at hand is done.

@@ -44,7 +44,7 @@ pub const MOST_ERROR: f64 = 0.05;
 /// Waits whose end nobody saw, and time of which nothing is known: share that is bearable.
 const MOST_UNSEEN: f64 = 0.1;
 /// So much competition for the CPUs is worth a note.
-const MANY_RIVALS: f64 = 0.25;
+const MUCH_FOREIGN: f64 = 0.1;
 /// Operations simulated for one interval, in all replicas.
 const REPLICA_STEPS: usize = 20_000_000;
 const REPLICAS: usize = 20;
@@ -200,7 +200,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Operations of the model: what one simulation costs.
-    pub fn len(&self) -> usize {
+    pub fn steps(&self) -> usize {
         self.model.len().max(1)
     }
 
@@ -226,11 +226,11 @@ impl<'a> Replay<'a> {
         answer.after_ns = after as u64;
         answer.object = resolved.object;
         answer.notes = resolved.notes;
-        if self.model.rivals > MANY_RIVALS {
+        if self.model.foreign > MUCH_FOREIGN {
             answer.notes.push(format!(
-                "other processes wanted the CPUs too (as much as {:.1} threads of this run): what \
+                "other processes wanted the CPUs too (and took {:.1} of them): what \
                  is said of computing is rough",
-                self.model.rivals
+                self.model.foreign
             ));
         }
         Ok(answer)
@@ -293,7 +293,7 @@ impl<'a> Replay<'a> {
 
     /// The middle nine tenths of replicas with other luck.
     fn interval(&self, resolved: &Resolved, speedup: f64, replicas: usize) -> (f64, f64) {
-        let affordable = REPLICA_STEPS / (2 * self.len());
+        let affordable = REPLICA_STEPS / (2 * self.steps());
         let count = affordable.clamp(FEWEST_REPLICAS, REPLICAS).min(replicas);
         if count == 0 {
             return (speedup, speedup);

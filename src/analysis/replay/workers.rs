@@ -73,7 +73,7 @@ fn deal(model: &Model, workers: &[usize], count: usize) -> Vec<Vec<Op>> {
     let stops = ops().any(|op| !matches!(op.kind, Kind::Compute | Kind::Delay | Kind::Kept));
     let mut shares = vec![Vec::new(); count];
     let (mut share, mut done, mut held) = (0, 0_u64, 0_i64);
-    let limit = |share: usize| (total as u128 * (share as u128 + 1) / count as u128) as u64;
+    let limit = |share: usize| (u128::from(total) * (share as u128 + 1) / count as u128) as u64;
     for op in ops() {
         let mut op = *op;
         if held == 0 && stops && matches!(op.kind, Kind::Acquire | Kind::Wait | Kind::Take) {
@@ -116,7 +116,7 @@ fn raise(model: &mut Model, old: &[usize], all: &[usize]) {
             if let Some(last) = last {
                 let like = stream.ops[last];
                 let more = new.iter().map(|&what| Op { what, ..like });
-                let _: Vec<Op> = stream.ops.splice(last + 1..last + 1, more).collect();
+                let _: Vec<Op> = stream.ops.splice((last + 1)..=last, more).collect();
             }
         }
     }

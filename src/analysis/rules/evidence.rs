@@ -255,6 +255,12 @@ impl<'a> Evidence<'a> {
             .or_else(|| self.gain(&format!("lock:{lock}=")))
     }
 
+    /// Whether being kept out by a lock costs the run anything: not if it would end no sooner with a lock
+    /// that keeps nobody out. Then it may be long that it is held, but not that it is a lock.
+    pub fn keeps_the_run_up(&self, lock: u32) -> bool {
+        self.gain(&format!("lock:{lock}=")).is_none_or(|gain| self.is_real(&gain))
+    }
+
     /// Whether a gain is large and sure enough to speak of a bottleneck.
     pub fn is_real(&self, gain: &Gain) -> bool {
         gain.speedup >= super::LEAST_GAIN

@@ -36,7 +36,8 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
 fn judge(evidence: &Evidence, lock: &Object) -> Option<(f64, Finding)> {
     let share = evidence.path_under(lock.id);
     let gain = evidence.lock_gain(lock.id);
-    let real = gain.as_ref().is_some_and(|gain| evidence.is_real(gain));
+    let real = gain.as_ref().is_some_and(|gain| evidence.is_real(gain))
+        && evidence.keeps_the_run_up(lock.id);
     if evidence.is_stuck(lock.id) || !real && (share < LEAST_SHARE || gain.is_some()) {
         return None;
     }
