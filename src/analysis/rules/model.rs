@@ -124,7 +124,7 @@ fn judgement(
                 turns.fold((0, 0), |(all, long), turns| (all + turns.count, long + turns.long));
             Some(format!("{long} of its {all} turns took longer than 10 ms"))
         }
-        "single-thread" if cpu < 0.2 && life > 0 => {
+        "single-thread" if cpu < 0.2 && process.states.0[State::Child].0 * 2 < life => {
             Some("It mostly waits: one thread is enough unless its waits could overlap".to_owned())
         }
         "thread-pool" => {
