@@ -2,6 +2,7 @@
 
 use super::Evidence;
 use super::Rule;
+use super::deadlock;
 use super::words;
 use super::words::Held;
 use crate::analysis::report::Finding;
@@ -27,7 +28,9 @@ const HARDLY: f64 = 0.08;
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
     let kinds = ["lock", "condvar", "semaphore"];
-    let handed = evidence.report.objects.iter().filter(|object| kinds.contains(&object.kind));
+    let dead = deadlock::locks(evidence);
+    let handed = evidence.report.objects.iter();
+    let handed = handed.filter(|o| kinds.contains(&o.kind) && !dead.contains(&o.id));
     let mut found: Vec<Finding> = handed.filter_map(|object| judge(evidence, object)).collect();
     found.truncate(3);
     found
@@ -36,8 +39,8 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
 fn judge(evidence: &Evidence, object: &Object) -> Option<Finding> {
     let total = Nanos(evidence.report.budget.thread_ns);
     let share = Nanos(object.wait_ns).share_of(total);
-    // A holder without a CPU, and a deadlock, have rules of their own.
-    let other = Held::of(object).runnable >= 0.5 || evidence.is_stuck(object.id);
+    // A holder without a CPU has a rule of its own.
+    let other = Held::of(object).runnable >= 0.5;
     if share < LOOKS_BIG || other {
         return None;
     }

@@ -5,8 +5,10 @@ use super::Rule;
 use super::words;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Severity;
+use crate::analysis::report::ThreadRow;
 use crate::model::Nanos;
 use crate::model::State;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 pub const RULE: Rule = Rule {
@@ -25,40 +27,50 @@ const LEAST: u64 = 50_000_000;
 
 struct Stuck {
     thread: u32,
-    process: u32,
     lock: u32,
     since: u64,
     end: u64,
 }
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
-    let stuck: Vec<Stuck> = (0..)
-        .zip(&evidence.lives)
-        .filter_map(|(thread, life)| {
-            let (lock, state, since) = life.stuck?;
-            let row = evidence.thread(thread)?;
-            let long = row.end_ns.saturating_sub(since) >= LEAST;
-            let process = row.process;
-            (state == State::Lock && long).then_some(Stuck {
-                thread,
-                process,
-                lock,
-                since,
-                end: row.end_ns,
-            })
-        })
-        .collect();
-    let processes: BTreeSet<u32> = stuck.iter().map(|s| s.process).collect();
-    let of = |process| stuck.iter().filter(move |s| s.process == process).collect::<Vec<_>>();
-    processes.into_iter().filter_map(|process| cycle(evidence, &of(process))).collect()
+    groups(evidence).iter().filter_map(|stuck| cycle(evidence, stuck)).collect()
 }
 
-fn cycle(evidence: &Evidence, stuck: &[&Stuck]) -> Option<Finding> {
-    let locks: BTreeSet<u32> = stuck.iter().map(|s| s.lock).collect();
-    // One lock that several wait for has a holder somewhere: not a cycle among these.
-    if stuck.len() < 2 || locks.len() < 2 {
-        return None;
+/// The locks of all deadlocks.
+pub fn locks(evidence: &Evidence) -> BTreeSet<u32> {
+    groups(evidence).into_iter().flatten().map(|stuck| stuck.lock).collect()
+}
+
+/// Threads that wait for each other, by process.
+fn groups(evidence: &Evidence) -> Vec<Vec<Stuck>> {
+    let mut by_process: BTreeMap<u32, Vec<Stuck>> = BTreeMap::new();
+    for (thread, life) in (0..).zip(&evidence.lives) {
+        let Some((lock, State::Lock, since)) = life.stuck else { continue };
+        let Some(row) = evidence.thread(thread) else { continue };
+        let long = row.end_ns.saturating_sub(since) >= LEAST;
+        // A queue that still moved is a queue.
+        let moved = evidence.handed_last.get(&lock).is_some_and(|&last| last > since);
+        if long && !moved {
+            let stuck = Stuck { thread, lock, since, end: row.end_ns };
+            by_process.entry(row.process).or_default().push(stuck);
+        }
     }
+    let closed = by_process.into_iter().filter(|(process, stuck)| {
+        let locks: BTreeSet<u32> = stuck.iter().map(|s| s.lock).collect();
+        let first = stuck.iter().map(|s| s.since).min().unwrap_or(0);
+        let among = |thread: &ThreadRow| stuck.iter().any(|s| s.thread == thread.id);
+        // Another worker may be the one who holds the locks and is only slow.
+        let mut others = evidence
+            .threads_of(*process)
+            .filter(|thread| thread.tid != thread.pid && thread.end_ns > first && !among(thread));
+        // One lock that several wait for has a holder somewhere: not a cycle among these.
+        stuck.len() >= 2 && locks.len() >= 2 && others.next().is_none()
+    });
+    closed.map(|(_, stuck)| stuck).collect()
+}
+
+fn cycle(evidence: &Evidence, stuck: &[Stuck]) -> Option<Finding> {
+    let locks: BTreeSet<u32> = stuck.iter().map(|s| s.lock).collect();
     let edges: Vec<String> = stuck
         .iter()
         .map(|s| {

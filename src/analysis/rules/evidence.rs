@@ -1,5 +1,7 @@
 //! What a rule may look at.
 
+use super::queue;
+use super::queue::Wait;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::Life;
@@ -34,6 +36,10 @@ pub struct Evidence<'a> {
     pub waited: BTreeMap<(u32, u32), (u64, u64)>,
     /// Part of the run during which at least one thread waited for a lock or GIL, ns.
     pub queued: BTreeMap<u32, u64>,
+    /// When a lock was last let go of while another thread waited for it, ns from the start.
+    pub handed_last: BTreeMap<u32, u64>,
+    /// Time on the path of whoever held a lock while another waited for it, by object, ns.
+    pub held: BTreeMap<u32, u64>,
     /// Where the path was spent: thread, state, own functions (innermost first), ns; longest first.
     pub spots: Vec<Spot>,
     /// The concurrency model of each process, once it is known.
@@ -116,17 +122,23 @@ impl<'a> Evidence<'a> {
             handed: BTreeMap::new(),
             waited: BTreeMap::new(),
             queued: BTreeMap::new(),
+            handed_last: BTreeMap::new(),
+            held: BTreeMap::new(),
             spots: spots(report),
             models: Vec::new(),
         };
         if let Some(history) = history {
-            let mut queues: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
+            let mut queues: BTreeMap<u32, Vec<Wait>> = BTreeMap::new();
             let mut own = Own { symbols, known: FastMap::default() };
             for (thread, life) in history.lives() {
                 evidence.take_life(history, ids, thread, life, &mut queues);
                 evidence.take_samples(thread, life, &mut own);
             }
-            evidence.queued = queues.into_iter().map(|(id, all)| (id, union(all))).collect();
+            for (id, waits) in queues {
+                evidence.queued.insert(id, queue::union(&waits));
+                let held = queue::held_on_path(waits, &report.critical_path);
+                evidence.held.insert(id, held);
+            }
         }
         evidence
     }
@@ -137,7 +149,7 @@ impl<'a> Evidence<'a> {
         ids: &[u32],
         thread: ThreadId,
         life: &Life,
-        queues: &mut BTreeMap<u32, Vec<(u64, u64)>>,
+        queues: &mut BTreeMap<u32, Vec<Wait>>,
     ) {
         let tokio = self.name_of(thread.0).starts_with("tokio-r");
         let mut facts = LifeFacts { parent: life.parent.map(|p| p.0), ..LifeFacts::default() };
@@ -149,15 +161,23 @@ impl<'a> Evidence<'a> {
             let (Some(id), true) = (id, state.is_wait() && stay.woken > stay.off) else { continue };
             let waited = self.waited.entry((id, thread.0)).or_default();
             *waited = (waited.0 + 1, waited.1 + (stay.woken - stay.off).0);
-            if let Ender::Thread(ender) = stay.ender
-                && ender != thread
-            {
-                *self.handed.entry((id, ender.0)).or_default() += 1;
+            let by = match stay.ender {
+                Ender::Thread(ender) if ender != thread => Some(ender.0),
+                _ => None,
+            };
+            if let Some(by) = by {
+                *self.handed.entry((id, by)).or_default() += 1;
+            }
+            if stay.released && !stay.open {
+                let last = self.handed_last.entry(id).or_default();
+                *last = (*last).max((stay.woken - history.window.0).0);
             }
             if matches!(state, State::Lock | State::Gil) {
                 let queue = queues.entry(id).or_default();
                 if queue.len() < MOST_QUEUED {
-                    queue.push((stay.off.0, stay.woken.0));
+                    let start = history.window.0;
+                    let (off, woken) = ((stay.off - start).0, (stay.woken - start).0);
+                    queue.push(Wait { woken, off, by });
                 }
             }
         }
@@ -219,10 +239,12 @@ impl<'a> Evidence<'a> {
         found.map_or(0.0, |on| self.of_wall(on.ns))
     }
 
-    /// The share of the path under a lock.
+    /// The share of the path under a lock that another thread waited for.
     pub fn path_under(&self, object: u32) -> f64 {
-        let held = self.report.path.held.iter().find(|on| on.id == object);
-        held.map_or(0.0, |on| self.of_wall(on.ns))
+        let reached = self.report.path.held.iter().find(|on| on.id == object);
+        let reached = reached.map_or(0, |on| on.ns);
+        // Where the lives are not at hand the path itself knows how it came into a holder.
+        self.of_wall(self.held.get(&object).copied().unwrap_or(reached))
     }
 
     /// Whether there is a path and it says who the run waited for: where wakers were not
@@ -279,12 +301,6 @@ impl<'a> Evidence<'a> {
     pub fn detail(&self, name: &str) -> u64 {
         let cuts = self.report.budget.detail.iter();
         cuts.filter(|cut| cut.name.starts_with(name)).map(|cut| cut.ns).sum()
-    }
-
-    /// Whether a thread never came out of its wait for an object.
-    pub fn is_stuck(&self, object: u32) -> bool {
-        let mut stuck = self.lives.iter().filter_map(|life| life.stuck);
-        stuck.any(|(id, state, _)| id == object && state == State::Lock)
     }
 
     /// For how much of the run all CPUs were taken by this program.
@@ -388,17 +404,6 @@ impl Walk {
         let never = stay.open || !stay.released;
         (to_the_end && never).then(|| (id, state, (stay.off - history.window.0).0))
     }
-}
-
-/// The length of what intervals cover together.
-fn union(mut all: Vec<(u64, u64)>) -> u64 {
-    all.sort_unstable();
-    let (mut sum, mut until) = (0, 0);
-    for (from, to) in all {
-        sum += to.saturating_sub(from.max(until));
-        until = until.max(to);
-    }
-    sum
 }
 
 /// The innermost own functions of stacks.

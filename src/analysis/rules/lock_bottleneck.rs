@@ -2,6 +2,7 @@
 
 use super::Evidence;
 use super::Rule;
+use super::deadlock;
 use super::words;
 use super::words::Held;
 use crate::analysis::report::Finding;
@@ -27,7 +28,9 @@ const LEAST_SHARE: f64 = 0.08;
 const MAJOR: f64 = 0.25;
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
-    let locks = evidence.report.objects.iter().filter(|object| object.kind == "lock");
+    let dead = deadlock::locks(evidence);
+    let locks = evidence.report.objects.iter();
+    let locks = locks.filter(|object| object.kind == "lock" && !dead.contains(&object.id));
     let mut found: Vec<(f64, Finding)> = locks.filter_map(|lock| judge(evidence, lock)).collect();
     found.sort_by(|a, b| b.0.total_cmp(&a.0));
     found.into_iter().map(|(_, finding)| finding).collect()
@@ -38,7 +41,7 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<(f64, Finding)> {
     let gain = evidence.lock_gain(lock.id);
     let real = gain.as_ref().is_some_and(|gain| evidence.is_real(gain))
         && evidence.keeps_the_run_up(lock.id);
-    if evidence.is_stuck(lock.id) || !real && (share < LEAST_SHARE || gain.is_some()) {
+    if !real && (share < LEAST_SHARE || gain.is_some()) {
         return None;
     }
     let held = Held::of(lock);
@@ -46,7 +49,7 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<(f64, Finding)> {
     let doing = held.sentence();
     let holder = lock.holders.first();
     let who = words::count(lock.waiters, "thread");
-    let there = doing.as_ref().map_or_else(String::new, |doing| format!(" ({doing})"));
+    let there = held.brief().map_or_else(String::new, |doing| format!(" ({doing})"));
     let queue = words::they(lock.waiters, "thread", "queue");
     let queue = format!("{queue} for one lock held in {site}{there}");
     let under = words::percent(share);
@@ -54,12 +57,17 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<(f64, Finding)> {
         Some(gain) if real => words::lock_change(gain),
         _ => format!("{under} of the run went through its holder (the gain of a fix is not known)"),
     };
-    let most = match (holder, lock.holders.len()) {
-        (Some(one), 1) => format!(" Its holder was always `{}`,", one.name),
-        (Some(one), n) => format!(" It went round {n} threads, `{}` held it up most;", one.name),
+    let meanwhile = match (holder, doing) {
+        (Some(one), Some(doing)) if lock.holders.len() == 1 => {
+            format!(" Its holder was always `{}`, {doing}.", one.name)
+        }
+        (Some(one), Some(doing)) => format!(
+            " It went round {} threads, `{}` held the others up most; its holders were {doing}.",
+            lock.holders.len(),
+            one.name
+        ),
         _ => String::new(),
     };
-    let meanwhile = doing.map_or_else(String::new, |doing| format!("{most} meanwhile {doing}."));
     let text = format!(
         "{who} waited {} in {} (longest {}) for the lock taken in {}.{meanwhile} {under} of the \
          critical path ran under it{}.",

@@ -27,6 +27,7 @@ mod pipeline_stage;
 mod pool_size;
 mod preempted_holder;
 mod process_churn;
+mod queue;
 mod rwlock_starvation;
 mod serial;
 mod sleep_in_path;

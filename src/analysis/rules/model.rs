@@ -27,7 +27,7 @@ const LEAST: f64 = 0.1;
 fn check(evidence: &Evidence) -> Vec<Finding> {
     let total = Nanos(evidence.report.budget.thread_ns);
     let mut processes: Vec<&ProcessRow> = evidence.report.processes.iter().collect();
-    processes.retain(|p| p.states.0.total().share_of(total) >= LEAST);
+    processes.retain(|p| p.states.0.total().share_of(total) >= LEAST || p.parent.is_none());
     processes.sort_by_key(|p| (std::cmp::Reverse(p.states.0.total()), p.id));
     processes.into_iter().take(3).filter_map(|p| judge(evidence, p)).collect()
 }
@@ -36,6 +36,10 @@ fn judge(evidence: &Evidence, process: &ProcessRow) -> Option<Finding> {
     let model = evidence.models.get(process.id as usize)?;
     let ConcurrencyModel { kind, runtime, workers, evidence: reasons } = model;
     let kind = kind.as_deref()?;
+    // A child is part of its parent's model.
+    if kind == "single-thread" && process.parent.is_some() {
+        return None;
+    }
     let judgement = judgement(evidence, process, kind, workers.unwrap_or(1))?;
     let runtime = runtime.as_ref().map_or_else(String::new, |runtime| format!(" ({runtime})"));
     let name = &process.name;
@@ -57,14 +61,8 @@ fn article(kind: &str) -> String {
     }
 }
 
-/// Whether the model served the work; `None` where nothing can be said.
-fn judgement(
-    evidence: &Evidence,
-    process: &ProcessRow,
-    kind: &str,
-    workers: u32,
-) -> Option<String> {
-    let life = process.end_ns - process.start_ns;
+/// The lock, or GIL, that its threads shared for most of its life.
+fn shared(evidence: &Evidence, process: &ProcessRow, life: u64) -> Option<String> {
     let busiest = evidence
         .queued
         .iter()
@@ -85,6 +83,20 @@ fn judgement(
              serial program with extra steps"
         ));
     }
+    None
+}
+
+/// Whether the model served the work; `None` where nothing can be said.
+fn judgement(
+    evidence: &Evidence,
+    process: &ProcessRow,
+    kind: &str,
+    workers: u32,
+) -> Option<String> {
+    let life = process.end_ns - process.start_ns;
+    if let Some(shared) = shared(evidence, process, life) {
+        return Some(shared);
+    }
     let cpu = process.states.0[State::Running].share_of(Nanos(life));
     let free = evidence.report.utilisation.mean_cpus < 0.7 * evidence.cpus();
     match kind {
@@ -94,7 +106,25 @@ fn judgement(
             words::percent(cpu),
             words::count(evidence.report.host.cpus_allowed.into(), "CPU"),
         )),
-        "single-thread" if cpu < 0.2 && life > 0 => {
+        "pipeline" => Some("It is as fast as its slowest stage, and no faster".to_owned()),
+        "process-pool" => {
+            let children = evidence.report.processes.iter();
+            let work: Nanos = children
+                .filter(|child| child.parent == Some(process.id))
+                .map(|child| child.states.0[State::Running] + child.states.0[State::Runnable])
+                .sum();
+            let wanted = work.share_of(Nanos(life));
+            Some(format!("On average {wanted:.1} of {workers} children wanted a CPU"))
+        }
+        "event-loop" => {
+            let turns = evidence
+                .threads_of(process.id)
+                .filter_map(|thread| Some(&evidence.lives.get(thread.id as usize)?.turns));
+            let (all, long) =
+                turns.fold((0, 0), |(all, long), turns| (all + turns.count, long + turns.long));
+            Some(format!("{long} of its {all} turns took longer than 10 ms"))
+        }
+        "single-thread" if cpu < 0.2 && process.states.0[State::Child].0 * 2 < life => {
             Some("It mostly waits: one thread is enough unless its waits could overlap".to_owned())
         }
         "thread-pool" => {

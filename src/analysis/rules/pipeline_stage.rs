@@ -78,7 +78,7 @@ fn limiting(evidence: &Evidence) -> Option<Finding> {
     let gain = evidence.gain(&change).filter(|gain| evidence.is_real(gain));
     let names: Vec<String> = waiters.iter().map(|&id| evidence.name_of(id).to_owned()).collect();
     let text = format!(
-        "{} wait at {} for `{}`, which itself waits for only {} of its time{doing}. {} of the critical \
+        "{} wait at {} for `{}`, which itself waits {} of its time{doing}. {} of the critical \
          path goes through it.",
         words::list(&names),
         words::count(queues.len() as u64, "queue"),

@@ -35,6 +35,17 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
         return Vec::new();
     }
     let Some(most) = report.path.threads.first() else { return Vec::new() };
+    // Who spins, or takes turns under the GIL, is a rule's of its own.
+    let life = evidence.lives.get(most.id as usize);
+    let spins = life
+        .and_then(|life| life.spun.as_ref())
+        .is_some_and(|(_, ns)| evidence.of_wall(*ns) > share / 2.0);
+    let turns = evidence.queued.iter().any(|(&id, &ns)| {
+        evidence.of_wall(ns) > 0.1 && evidence.object(id).is_some_and(|o| o.kind == "gil")
+    });
+    if spins || turns {
+        return Vec::new();
+    }
     let name = evidence.name_of(most.id);
     let part = evidence.path_of(most.id);
     let hot = words::spot_of(evidence, State::Running);

@@ -150,7 +150,20 @@ impl Held {
     pub fn sentence(&self) -> Option<String> {
         let (state, share) = self.mostly?;
         let mostly = if share > 0.97 { String::new() } else { format!(" ({})", percent(share)) };
-        Some(format!("mostly {}{mostly}{}", doing(state), inside(&self.within)))
+        Some(format!("mostly {}{mostly}{}", doing(state), self.place()))
+    }
+
+    /// The same without the share.
+    pub fn brief(&self) -> Option<String> {
+        let (state, _) = self.mostly?;
+        Some(format!("mostly {}{}", doing(state), self.place()))
+    }
+
+    fn place(&self) -> String {
+        match inside(&self.within) {
+            place if place.is_empty() && self.function.is_some() => " there".to_owned(),
+            place => place,
+        }
     }
 }
 
