@@ -878,6 +878,15 @@ fn without_wakers_no_rule_says_who_was_to_blame() {
 }
 
 #[test]
+fn a_tier_without_wakers_does_not_speak_of_the_path() {
+    let mut trace = contended();
+    trace.info.tier = Tier::Proc;
+    let report = report(&trace);
+    silent(&report, "sleep-in-path");
+    assert_eq!(report.verdict.confidence.level, "low");
+}
+
+#[test]
 fn losses_lower_the_confidence() {
     let whole = report(&contended());
     let mut events = contended().events;
@@ -913,6 +922,7 @@ fn the_table_in_the_readme_is_fresh() {
 fn every_rule_explains_itself() {
     for rule in rules::RULES {
         let text = rules::explained(rule);
+        assert!(text.lines().skip(1).all(|line| line.len() <= 90), "{text}");
         for part in ["What it reports", "Why it matters", "What to try"] {
             assert!(text.contains(part), "{}", rule.id);
         }

@@ -254,7 +254,10 @@ impl<'a> Evidence<'a> {
             .into_iter()
             .map(|state| self.on_path(state))
             .sum();
-        self.report.path.thread.is_some() && blind < 0.3
+        // Only the kernel tier sees who woke whom; one thread needs no waker.
+        let followed = matches!(self.report.tier, "kernel" | "synthetic");
+        let alone = self.report.threads.len() == 1;
+        self.report.path.thread.is_some() && blind < 0.3 && (followed || alone)
     }
 
     /// What replay says about a change that begins so: the usable one that gains most.

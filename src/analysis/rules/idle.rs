@@ -22,7 +22,7 @@ const MOSTLY: f64 = 0.5;
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
     let states = [State::Poll, State::Condvar, State::Stopped];
-    let Some(waited) = OnPath::of(evidence, &states).filter(|_| evidence.path_tells()) else {
+    let Some(waited) = OnPath::of(evidence, &states) else {
         return Vec::new();
     };
     if waited.share < MOSTLY || evidence.report.utilisation.mean_cpus > 0.3 {

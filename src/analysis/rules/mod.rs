@@ -209,13 +209,32 @@ pub fn rule(id: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.id == id)
 }
 
+/// Columns of what `timesink explain` prints.
+const WIDTH: usize = 88;
+
 /// What `timesink explain` prints of a rule.
 pub fn explained(rule: &Rule) -> String {
-    let Rule { id, title, reports, matters, try_this, .. } = rule;
-    format!(
-        "{id}: {title}\n\nWhat it reports\n  {reports}\n\nWhy it matters\n  {matters}\n\n\
-         What to try\n  {try_this}\n"
-    )
+    let mut text = format!("{}: {}\n", rule.id, rule.title);
+    for (head, paragraph) in [
+        ("What it reports", rule.reports),
+        ("Why it matters", rule.matters),
+        ("What to try", rule.try_this),
+    ] {
+        let _ = write!(text, "\n{head}\n");
+        let mut column = usize::MAX;
+        for word in paragraph.split(' ') {
+            if column.saturating_add(word.len()) > WIDTH {
+                let indent = if column == usize::MAX { "  " } else { "\n  " };
+                let _ = write!(text, "{indent}{word}");
+                column = 3 + word.len();
+            } else {
+                let _ = write!(text, " {word}");
+                column += 1 + word.len();
+            }
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// The rules, one a line.

@@ -33,7 +33,7 @@ impl<'a> OnPath<'a> {
     /// Looks at the path; `None` if there is too little of it, or no path that tells.
     pub fn of(evidence: &Evidence<'a>, states: &[State]) -> Option<Self> {
         let share: f64 = states.iter().map(|&state| evidence.on_path(state)).sum();
-        if share < LEAST || evidence.report.path.thread.is_none() {
+        if share < LEAST || !evidence.path_tells() {
             return None;
         }
         let path = &evidence.report.path;
