@@ -151,7 +151,7 @@ impl Maker {
             3 => (230, 0, 0, 0, FdKind::None),
             _ => (0, 3, 0, 0, FdKind::File),
         };
-        Call { number, arg0, arg1, arg2, fd, inode: 0 }
+        Call { number, arg0, arg1, arg2, fd, inode: 0, device: 0 }
     }
 
     fn wake(&mut self, waker: Option<usize>, sleeper: usize) {
