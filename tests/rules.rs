@@ -217,7 +217,10 @@ fn id_of(report: &Report, address: u64) -> u32 {
 #[test]
 fn a_lock_under_most_of_the_path_is_a_cost_until_replay_gains() {
     let trace = contended();
-    let plain = report(&trace);
+    let mut plain = report(&trace);
+    assert_eq!(fires(&plain, "lock-bottleneck").severity, Severity::Bottleneck, "by replay");
+    plain.whatif.clear();
+    judge_again(&mut plain, &trace);
     let finding = fires(&plain, "lock-bottleneck");
     assert_eq!(finding.severity, Severity::Cost);
     assert!(
