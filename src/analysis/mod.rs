@@ -31,7 +31,6 @@ pub use report::*;
 pub use stacks::*;
 
 use crate::model::Nanos;
-use crate::model::State;
 use crate::model::States;
 use crate::model::Timelines;
 use crate::model::Trace;
@@ -95,7 +94,7 @@ pub fn analyse_focused(
         budget: Budget {
             thread_ns: budget.total().0,
             states: StateTimes(budget),
-            detail: fold.details(budget[State::Running]),
+            detail: rows::details(trace, &fold, &budget),
         },
         processes: rows::processes(trace, &timelines),
         threads: rows::threads(&timelines),

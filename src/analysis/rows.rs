@@ -4,17 +4,20 @@ use crate::analysis::fold::Fold;
 use crate::analysis::report::ConcurrencyModel;
 use crate::analysis::report::Cost;
 use crate::analysis::report::Cpus;
+use crate::analysis::report::Detail;
 use crate::analysis::report::ExecRow;
 use crate::analysis::report::ExitStatus;
 use crate::analysis::report::Health;
 use crate::analysis::report::Host;
 use crate::analysis::report::ProcessRow;
+use crate::analysis::report::Quality;
 use crate::analysis::report::RunCounts;
 use crate::analysis::report::Shown;
 use crate::analysis::report::Stacks;
 use crate::analysis::report::StateTimes;
 use crate::analysis::report::Switches;
 use crate::analysis::report::ThreadRow;
+use crate::analysis::rules::THROTTLED;
 use crate::model::Damage;
 use crate::model::Info;
 use crate::model::Nanos;
@@ -73,6 +76,22 @@ pub fn cost(trace: &dyn Trace, fold: &Fold, trace_bytes: Option<u64>) -> Cost {
         method: overhead.map_or_else(String::new, |(_, method)| method.clone()),
         trace_bytes,
     }
+}
+
+/// The finer cuts of the budget.
+pub fn details(trace: &dyn Trace, fold: &Fold, budget: &States) -> Vec<Detail> {
+    let mut details = fold.details(budget[State::Running]);
+    let throttled = trace.summary().and_then(|summary| summary.throttled);
+    if let Some(throttled) = throttled.filter(|throttled| !throttled.time.is_zero()) {
+        // Counted for each CPU that stood still, whether threads of ours waited for it or not.
+        let most = budget[State::Runnable];
+        details.push(Detail {
+            name: THROTTLED.to_owned(),
+            ns: throttled.time.min(most).0,
+            quality: Quality::Estimated,
+        });
+    }
+    details
 }
 
 pub fn health(trace: &dyn Trace, timelines: &Timelines, fold: &Fold, budget: &States) -> Health {

@@ -3,6 +3,7 @@
 
 use super::CaptureError;
 use super::Options;
+use super::cgroup::CpuGroups;
 use super::perf::PerfSource;
 use super::procfs;
 use crate::model::Tier;
@@ -227,7 +228,7 @@ pub fn facts() -> Facts {
         cpus_online: online,
         // The list names CPUs that could exist; only those online count.
         cpus_allowed: (allowed as u32).min(online),
-        cpu_quota_millis: cpu_quota(),
+        cpu_quota_millis: CpuGroups::own().quota_millis(),
         container: container(),
     }
 }
@@ -262,29 +263,6 @@ fn hidepid(mounts: &str) -> Option<String> {
         (fields.get(1) == Some(&"/proc")).then(|| fields.get(3).copied()).flatten()
     });
     options.next_back()?.split(',').find_map(|o| o.strip_prefix("hidepid=")).map(str::to_owned)
-}
-
-/// The tightest quota on the way from our cgroup (version 2) to the root.
-fn cpu_quota() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let mut at = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-    let mut tightest = None;
-    while at.starts_with("/sys/fs/cgroup") {
-        let here = fs::read_to_string(at.join("cpu.max")).ok().and_then(|text| quota(&text));
-        tightest = [tightest, here].into_iter().flatten().min();
-        if !at.pop() {
-            break;
-        }
-    }
-    tightest
-}
-
-/// `50000 100000` is 500 thousandths; `max 100000` is none.
-fn quota(text: &str) -> Option<u64> {
-    let (quota, period) = text.trim().split_once(' ')?;
-    let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
-    quota.saturating_mul(1000).checked_div(period)
 }
 
 fn container() -> Option<String> {
@@ -459,10 +437,8 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_quotas_are_read() {
+    fn lists_and_mounts_are_read() {
         assert_eq!(cpu_list("0-2,5,x,9-8"), [0, 1, 2, 5]);
-        assert_eq!(quota("50000 100000\n"), Some(500));
-        assert_eq!((quota("max 100000"), quota("1 0"), quota("")), (None, None, None));
         let mounts = "proc /proc proc rw,hidepid=2,gid=5 0 0\n";
         assert_eq!(hidepid(mounts).as_deref(), Some("2"));
         assert_eq!(hidepid("proc /proc proc rw 0 0"), None);

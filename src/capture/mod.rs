@@ -1,6 +1,7 @@
 //! The impure edge: recorders behind one trait. Knows the kernel; knows nothing of
 //! the trace file, of analysis or of output.
 
+pub mod cgroup;
 pub mod doctor;
 pub mod kernel;
 pub mod naming;

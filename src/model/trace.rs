@@ -113,6 +113,17 @@ pub struct Summary {
     pub stacks: StackCounts,
     /// Anything a reader of the report must know, in sentences.
     pub warnings: Vec<String>,
+    /// How the cgroup's CPU quota held the command up; `None` without a quota.
+    pub throttled: Option<Throttled>,
+}
+
+/// How often and how long a cgroup stood still because its CPU quota was used up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Throttled {
+    /// Periods in which that happened.
+    pub periods: u64,
+    /// Time, ns, summed over CPUs.
+    pub time: Nanos,
 }
 
 /// What became of the stacks that were taken.

@@ -4,6 +4,7 @@ use crate::capture::CaptureError;
 use crate::capture::CaptureStats;
 use crate::capture::Progress;
 use crate::capture::Source;
+use crate::capture::cgroup::CpuGroups;
 use crate::capture::probe_ring::ProbeRing;
 use crate::capture::sys::host;
 use crate::capture::sys::perf_event::monotonic;
@@ -17,6 +18,7 @@ use crate::model::Nanos;
 use crate::model::Pid;
 use crate::model::Record;
 use crate::model::Summary;
+use crate::model::Throttled;
 use crate::model::Tier;
 use crate::session::terminal::say;
 use crate::trace::WriteError;
@@ -36,6 +38,8 @@ pub struct Recorder {
     probe: Option<ProbeRing>,
     warnings: Vec<String>,
     marked: Instant,
+    groups: CpuGroups,
+    throttled_before: Option<Throttled>,
 }
 
 /// How a recording ended, for its summary.
@@ -85,7 +89,16 @@ impl Recorder {
     /// Of what `source` sees and `probe` says, into `writer`.
     pub fn new(source: Box<dyn Source>, writer: Writer<File>, probe: Option<ProbeRing>) -> Self {
         let kept = Kept { writer, failed: None, last: Nanos::ZERO, statuses: BTreeMap::new() };
-        Self { source, kept, probe, warnings: Vec::new(), marked: Instant::now() }
+        let groups = CpuGroups::own();
+        Self {
+            source,
+            kept,
+            probe,
+            warnings: Vec::new(),
+            marked: Instant::now(),
+            throttled_before: groups.throttled(),
+            groups,
+        }
     }
 
     /// Attaches the source to processes that run.
@@ -216,6 +229,13 @@ impl Recorder {
             target_overhead: stats.target_overhead,
             stacks: stats.stacks,
             warnings,
+            throttled: self.groups.throttled().map(|now| {
+                let before = self.throttled_before.unwrap_or_default();
+                Throttled {
+                    periods: now.periods.saturating_sub(before.periods),
+                    time: now.time - before.time,
+                }
+            }),
         };
         if let Err(error) = self.kept.writer.finish(&summary) {
             self.kept.fail(error);

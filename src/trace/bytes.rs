@@ -90,6 +90,11 @@ impl In {
         Ok(())
     }
 
+    /// Whether all of it was read.
+    pub(super) fn is_empty(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
     #[inline]
     pub(super) fn byte(&mut self) -> Result<u8, Malformed> {
         let byte = *self.bytes.get(self.at).ok_or(Malformed("it ends inside a record"))?;

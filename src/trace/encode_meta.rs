@@ -110,6 +110,11 @@ pub(super) fn summary(out: &mut Out, summary: &Summary) {
         out.varint(count);
     }
     sentences(out, &summary.warnings);
+    out.byte(summary.throttled.is_some().into());
+    if let Some(throttled) = summary.throttled {
+        out.varint(throttled.periods);
+        out.varint(throttled.time.0);
+    }
 }
 
 /// Encodes the three clocks: all that a mark says.

@@ -12,6 +12,7 @@ mod labels;
 mod passing;
 mod processes;
 mod program;
+mod quota;
 mod real;
 mod report;
 mod terminal;

@@ -37,9 +37,11 @@ mod starved_pool;
 mod straggler;
 mod thread_churn;
 mod throttled;
+
 mod words;
 
 pub use evidence::Evidence;
+pub use throttled::THROTTLED;
 
 /// Pools of like threads, for rules and for the concurrency model.
 pub mod pools {

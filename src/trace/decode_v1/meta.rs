@@ -20,6 +20,7 @@ use crate::model::Stack;
 use crate::model::StackCounts;
 use crate::model::StackId;
 use crate::model::Summary;
+use crate::model::Throttled;
 use crate::model::Tier;
 
 /// What a chunk of definitions remembers.
@@ -125,7 +126,12 @@ pub(in super::super) fn summary(input: &mut In) -> Result<Summary, Malformed> {
             failed: input.varint()?,
         },
         warnings: sentences(input)?,
+        throttled: if input.is_empty() { None } else { option(input, throttled)? },
     })
+}
+
+fn throttled(input: &mut In) -> Result<Throttled, Malformed> {
+    Ok(Throttled { periods: input.varint()?, time: Nanos(input.varint()?) })
 }
 
 fn option<T>(
