@@ -377,6 +377,7 @@ fn set_stack(event: &mut Event, id: Option<StackId>) {
         | Event::Rename(_)
         | Event::Exit(_)
         | Event::Object(_)
+        | Event::Word(_)
         | Event::Lost(_)
         | Event::Probe(_) => {}
     }
