@@ -14,6 +14,7 @@ pub mod names;
 mod objects;
 mod path;
 mod report;
+mod retries;
 mod rows;
 #[cfg(test)]
 #[path = "schedule_for_tests.rs"]
@@ -123,7 +124,11 @@ fn explain(
     fold: Fold,
     question: &Question,
 ) -> Result<(), NoSuchPart> {
-    let Fold { objects, mut history, .. } = fold;
+    let lost = fold.lost_intervals() > 0;
+    let Fold { mut objects, mut history, retries, .. } = fold;
+    for ((process, address), retries) in retries.finish(lost) {
+        objects.retried(process, address, retries);
+    }
     history.window = timelines.window();
     let Rows { rows, ids, same } = objects.rows(timelines, trace.symbols());
     history.unify(same);

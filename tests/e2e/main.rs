@@ -16,3 +16,4 @@ mod real;
 mod report;
 mod terminal;
 mod truth;
+mod words;
