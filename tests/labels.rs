@@ -429,3 +429,28 @@ fn what_stands_on_the_stack_says_what_a_word_is_part_of() {
         assert!(found.label.starts_with(label), "{label}: {}", found.label);
     }
 }
+
+#[test]
+fn the_headline_names_the_lock() {
+    let lock = || {
+        let mut scene = Scene::default();
+        scene.root(100, b"/bin/app", &["app"]);
+        scene
+    };
+    let headline = |mut scene: Scene, functions: &[&str]| {
+        let stack = (!functions.is_empty()).then(|| scene.stack(functions));
+        scene.wait(100, 9 * MS, 0, Call { arg1: 0, ..scene::futex(0x1000) }, stack);
+        scene.end(100, 100, Some(0));
+        report(scene).verdict.headline
+    };
+    let take = ["main", "take", "__lll_lock_wait"];
+    let ends = |headline: String, end: &str| assert!(headline.ends_with(end), "{headline}");
+    let mut static_lock = lock();
+    static_lock.word(100, 0x1000, "ledger", None);
+    ends(headline(static_lock, &take), ", most for one lock, ledger, taken in `take`");
+    let mut shared_lock = lock();
+    shared_lock.word(100, 0x1000, "", place(9, 0, "/dev/shm/a"));
+    ends(headline(shared_lock, &[]), ", most for one lock /dev/shm/a+0x0");
+    ends(headline(lock(), &take), ", most for one lock, taken in `take`");
+    ends(headline(lock(), &[]), ", most for one lock, 0x1000");
+}
