@@ -181,6 +181,7 @@ mod tests {
     use std::io::BufRead;
     use std::io::BufReader;
     use std::path::Path;
+    use std::path::PathBuf;
     use std::process::Child;
     use std::process::Command;
     use std::process::Stdio;
@@ -207,7 +208,9 @@ mod tests {
     struct Program {
         child: Child,
         addresses: Vec<u64>,
-        _directory: tempfile::TempDir,
+        path: PathBuf,
+        /// Where the program lies, as long as it is needed.
+        directory: tempfile::TempDir,
     }
 
     #[allow(clippy::disallowed_methods)] // a test makes and reads its own files
@@ -226,13 +229,14 @@ mod tests {
         BufReader::new(out).read_line(&mut line).expect("it speaks");
         let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
         let addresses = line.split_whitespace().map(|text| number(text).expect("a number"));
-        Program { child, addresses: addresses.collect(), _directory: directory }
+        Program { child, addresses: addresses.collect(), path, directory }
     }
 
     impl Drop for Program {
         fn drop(&mut self) {
             let _ = self.child.kill();
             let _ = self.child.wait();
+            assert!(self.path.starts_with(self.directory.path()), "and goes with it");
         }
     }
 
@@ -258,7 +262,7 @@ mod tests {
         let program = program(options);
         let pid = program.child.id();
         let mut namer = Namer::default();
-        namer.exec(&image(pid, &program._directory.path().join("a")));
+        namer.exec(&image(pid, &program.path));
         let mut symbol = |&address: &u64| {
             let word = namer.word(Nanos(1), Pid(pid), address, false);
             word.map(|word| word.symbol.to_string()).unwrap_or_default()
