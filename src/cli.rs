@@ -45,6 +45,18 @@ pub enum Command {
     Flamegraph(Flamegraph),
     /// Convert a trace for another viewer
     Export(Export),
+    /// Say what a finding of a report means, why it matters and what to try
+    ///
+    /// Without a rule: the list of all rules.
+    #[command(after_help = "Example:\n  timesink explain lock-bottleneck")]
+    Explain(Explain),
+    /// Say what the run of a trace would take if something were different
+    ///
+    /// Replays the trace with the change: threads compete anew for CPUs and locks and wait for
+    /// each other as they did. Several changes are tried together. The run is first replayed
+    /// without any change; where that is not within 5 % of the truth, nothing is claimed.
+    #[command(after_help = WHATIF_HELP)]
+    Whatif(WhatIfArgs),
     /// Say what timesink can see on this machine, why, and how to see more
     Doctor,
     /// List the bundled example programs
@@ -230,6 +242,56 @@ pub enum ExportFormat {
     Chrome,
     /// Folded stacks, one line each, for any flame graph tool
     Folded,
+}
+
+/// `timesink explain`.
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// The rule, as a report names it in brackets
+    pub rule: Option<String>,
+}
+
+/// The grammar of changes, as the help shows it.
+const WHATIF_HELP: &str = "Changes:
+  lock:ID*0.5            what is done while the lock is held takes half its time
+  lock:ID=free           the lock keeps nobody out; the work under it takes as long as before
+  lock:ID/4              the lock is split into 4, each use takes one of them
+  section:FUNCTION*0.5   running and waiting in a function, and what it calls, takes half
+  thread:NAME*0.5        all that the threads of this name do themselves takes half
+  io:ID*0.5 sleep:ID*0.5 the waits for one file, socket or timer take half
+  disk*0.5 network*0.5 sleep*0.5   all waits of that kind
+  cpus=8 cpus=unlimited  another number of CPUs
+  threads=8 threads:NAME=8   another number of workers
+  nogil                  Python's GIL keeps nobody out
+ID is an object's id in the report, or its label or function where that is one alone.
+
+Examples:
+  timesink whatif timesink-out/latest --change 'lock:0*0.5'
+  timesink whatif trace.timesink --change 'section:parse*0.5' --change cpus=8";
+
+/// `timesink whatif`.
+#[derive(Args, Debug)]
+pub struct WhatIfArgs {
+    /// A trace file, or a directory made by `timesink run`
+    pub trace: PathBuf,
+    /// What is different (see below); several are tried together
+    #[arg(long = "change", value_name = "CHANGE", required = true)]
+    pub changes: Vec<String>,
+    /// Form of the answer
+    #[arg(long, value_enum, default_value_t = WhatIfFormat::Text)]
+    pub format: WhatIfFormat,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `--format` of `whatif`.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhatIfFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
 }
 
 /// `timesink demo`.

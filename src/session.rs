@@ -8,10 +8,12 @@ mod record;
 mod recorder;
 mod source;
 mod terminal;
+mod whatif;
 
 use crate::analysis::Question;
 use crate::analysis::StackKind;
 use crate::analysis::analyse_focused;
+use crate::analysis::rules;
 use crate::cli::Cli;
 use crate::cli::Command;
 use crate::cli::Export;
@@ -45,6 +47,8 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Report(args) => report(&args),
         Command::Flamegraph(args) => flamegraph(&args),
         Command::Export(args) => convert(&args),
+        Command::Explain(args) => explain_rule(args.rule.as_deref()),
+        Command::Whatif(args) => whatif::answer(&args),
         Command::Doctor => doctor_report(),
         Command::Examples => demo::list(),
         Command::Demo(args) => run(&demo::prepare(&args)?),
@@ -114,6 +118,19 @@ fn stacks_of(of: Of) -> StackKind {
         Of::OffCpu => StackKind::OffCpu,
         Of::Wall => StackKind::Wall,
     }
+}
+
+/// Prints what a rule is about, or the list of rules.
+fn explain_rule(id: Option<&str>) -> Result<u8> {
+    let Some(id) = id else {
+        let list = rules::listed();
+        let text = format!("Rules (`timesink explain RULE` says more):\n\n{list}");
+        return to_output(None, &mut |out| out.write_all(text.as_bytes()));
+    };
+    let Some(rule) = rules::rule(id) else {
+        bail!("there is no rule `{id}`; these are the rules:\n\n{}", rules::listed());
+    };
+    to_output(None, &mut |out| out.write_all(rules::explained(rule).as_bytes()))
 }
 
 fn doctor_report() -> Result<u8> {

@@ -113,6 +113,7 @@ fn pure_rooms_name_no_other_crate_and_forbid_what_they_must() {
                 // Enum variants and siblings are lower rooms of the same file's scope.
                 let file = format!("{first}.rs");
                 let sibling = path.with_file_name(&file).exists()
+                    || path.with_file_name(first).is_dir()
                     || path.with_extension("").join(&file).exists()
                     || first.starts_with(char::is_uppercase);
                 if !own && !sibling && !crates.contains(&first) {

@@ -167,6 +167,16 @@ fn hostile_names_are_shown_and_never_run() {
         page["command"],
         report.command.iter().map(|c| c.0.as_str()).collect::<Vec<_>>().join(" ")
     );
+    let findings = page["findings"].as_array().expect("a list");
+    assert_eq!(findings.len(), report.findings.len());
+    for (shown, finding) in findings.iter().zip(&report.findings) {
+        let shown = shown.as_str().expect("a text");
+        for part in ["1.41x faster [1.38-1.43] with lock:0*0.5", "waited 12.3 ms", "58 %"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        let parts = [&finding.title, &finding.text];
+        assert!(parts.iter().all(|part| shown.contains(part.as_str())), "{shown}");
+    }
     let names: Vec<&str> =
         page["names"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
     for thread in &report.threads {

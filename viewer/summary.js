@@ -36,12 +36,39 @@ function drawFindings() {
   if (!REPORT.findings.length) return;
   const section = $('#findings');
   section.hidden = false;
-  for (const finding of REPORT.findings) {
-    $('.body', section).append(el('article', {},
-      el('h3', {}, `${finding.severity}: ${finding.title}`),
-      el('p', {}, finding.text),
-      finding.advice ? el('p', { class: 'muted' }, finding.advice) : null));
+  const body = $('.body', section);
+  body.append(...REPORT.findings.slice(0, MOST_FINDINGS).map(drawFinding));
+  const rest = REPORT.findings.slice(MOST_FINDINGS);
+  if (rest.length) {
+    body.append(el('details', {}, el('summary', {}, `${rest.length} more`), rest.map(drawFinding)));
   }
+}
+
+const MOST_FINDINGS = 6;
+
+/** `1.41x [1.38-1.43]`, and by which change. */
+function gainText({ change, speedup, low, high }) {
+  const [middle, from, to] = [speedup, low, high].map((value) => value.toFixed(2));
+  return [el('b', {}, `${middle}x`), ` faster [${from}-${to}] with `, el('code', {}, change)];
+}
+
+/** A number of a finding, in its unit. */
+function proofText({ value, unit }) {
+  if (unit === 'ns') return timeElement('span', value);
+  if (unit === 'share') return percent(value, 1);
+  return Number.isInteger(value) ? count(value) : value.toFixed(2);
+}
+
+function drawFinding(finding) {
+  const note = finding.severity === 'note';
+  return el('article', { class: `finding ${finding.severity}`, 'data-rule': finding.rule },
+    el('h3', {}, el('span', { class: 'severity' }, finding.severity), ' ', finding.title),
+    finding.gain ? el('p', { class: 'gain' }, gainText(finding.gain)) : null,
+    el('p', {}, finding.text),
+    finding.advice && !note ? el('p', { class: 'advice' }, el('b', {}, 'Try: '), finding.advice) : null,
+    el('p', { class: 'muted proof' },
+      finding.evidence.flatMap((proof, i) => [i ? '; ' : '', `${proof.what} `, proofText(proof)]),
+      finding.evidence.length ? '; ' : '', `rule ${finding.rule}`));
 }
 
 function stateRow(i, ns, whole, longest) {

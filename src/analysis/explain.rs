@@ -21,6 +21,7 @@ use crate::analysis::report::PathStep;
 use crate::analysis::report::PathSummary;
 use crate::analysis::report::Shown;
 use crate::analysis::report::StateTimes;
+use crate::model::Function;
 use crate::model::Nanos;
 use crate::model::StackId;
 use crate::model::State;
@@ -146,8 +147,7 @@ impl Explainer<'_> {
         let mut by_names: BTreeMap<Vec<String>, (Nanos, StackId)> = BTreeMap::new();
         let of = charges.sites.range((thread, StackId(0))..=(thread, StackId(u32::MAX)));
         for (&(_, stack), &time) in of {
-            let names =
-                self.symbols.functions(stack).iter().map(|function| function.name()).collect();
+            let names = self.symbols.functions(stack).iter().map(Function::name).collect();
             by_names.entry(names).or_insert((Nanos::ZERO, stack)).0 += time;
         }
         by_names.into_values().max().map(|(_, stack)| stack)

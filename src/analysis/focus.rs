@@ -111,12 +111,11 @@ fn one_thread<'t>(
 
 fn listed(threads: &[&Thread]) -> String {
     let name = |thread: &&Thread| format!("{} ({})", thread.name, thread.tid.0);
-    let mut text = threads.iter().take(MOST_NAMED).map(name).collect::<Vec<_>>().join(", ");
-    let more = threads.len().saturating_sub(MOST_NAMED);
-    if more > 0 {
-        text.push_str(&format!(" and {more} more"));
+    let text = threads.iter().take(MOST_NAMED).map(name).collect::<Vec<_>>().join(", ");
+    match threads.len().saturating_sub(MOST_NAMED) {
+        0 => text,
+        more => format!("{text} and {more} more"),
     }
-    text
 }
 
 /// The path of that part, with the thread it ends in.

@@ -42,7 +42,7 @@ pub const MOST_STAYS: usize = 12_000_000;
 /// Samples and stacks of waits kept: 16 bytes each.
 const MOST_LOOKS: usize = 4_000_000;
 
-/// Number of an object in the order of its first wait (see [`Objects`](super::objects::Objects)).
+/// Number of an object in the order of its first wait.
 pub type ObjectIndex = u32;
 
 /// A look at a thread: when, where, and the time it stands for.
@@ -123,9 +123,14 @@ impl History {
         self.kept <= MOST_STAYS
     }
 
-    /// Stays off the CPU.
-    pub fn len(&self) -> usize {
+    /// How many stays off the CPU it has.
+    pub fn size(&self) -> usize {
         self.kept
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.kept == 0
     }
 
     /// All threads with their lives.
@@ -217,6 +222,12 @@ impl History {
         let life = self.life(thread);
         let first = life.map_or(0, |life| life.stays.first_ending_after(from));
         (first..).map_while(move |index| life?.stays.try_get(index).map(|stay| self.known(stay)))
+    }
+
+    /// A thread's last stay off the CPU.
+    pub fn last_stay(&self, thread: ThreadId) -> Option<Stay> {
+        let life = self.life(thread)?;
+        life.stays.try_get(life.stays.before(Nanos::MAX)?)
     }
 
     /// Takes the next segment of a thread. `object` is what it waited for.

@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod blame;
+mod concurrency;
 mod ends;
 mod explain;
 mod focus;
@@ -13,9 +14,11 @@ mod idle;
 pub mod names;
 mod objects;
 mod path;
+pub mod replay;
 mod report;
 mod retries;
 mod rows;
+pub mod rules;
 #[cfg(test)]
 #[path = "schedule_for_tests.rs"]
 mod schedule;
@@ -38,9 +41,11 @@ use crate::model::runs_in_order_after;
 use crate::model::walk_knowing;
 use explain::Explainer;
 use fold::Fold;
+use history::History;
 use history::MOST_STAYS;
 use idle::IdleCpus;
 use objects::Rows;
+use rules::Evidence;
 use utilisation::Sweep;
 
 /// Analyses a trace. `trace_bytes` is the size of its file, if it is in one.
@@ -110,36 +115,57 @@ pub fn analyse_focused(
             confidence: Confidence { level: "low", value: 0.0 },
         },
     };
-    explain(&mut report, trace, &timelines, fold, question)?;
-    report.verdict = verdict::verdict(&report);
+    let (history, ids) = explain(&mut report, trace, &timelines, fold, question)?;
+    judge(&mut report, history.is_whole().then_some(&history), &ids, trace);
     debug_assert_eq!(Nanos(report.budget.thread_ns), budget.total());
     Ok(report)
 }
 
+/// Judges a report again, for instance after its what-ifs were filled in: findings and verdict from
+/// what stands in it. What only the lives of the threads tell (starvation, herds, blocked event
+/// loops, who queued for how long) is not found again.
+pub fn judge_again(report: &mut Report, trace: &dyn Trace) {
+    judge(report, None, &[], trace);
+}
+
+/// Concurrency models, findings and the verdict, from all that stands in the report by now.
+fn judge(report: &mut Report, history: Option<&History>, ids: &[u32], trace: &dyn Trace) {
+    let mut evidence = Evidence::gather(report, history, ids, trace.symbols());
+    evidence.models = concurrency::models(&evidence);
+    let findings = rules::findings(&evidence);
+    let models = evidence.models;
+    report.findings = findings;
+    for (process, model) in report.processes.iter_mut().zip(models) {
+        process.model = model;
+    }
+    report.verdict = verdict::verdict(report);
+}
+
 /// What the lives of the threads tell: objects with their holders, and the critical path.
+/// Gives the lives, and the row of each of their objects.
 fn explain(
     report: &mut Report,
     trace: &dyn Trace,
     timelines: &Timelines,
     fold: Fold,
     question: &Question,
-) -> Result<(), NoSuchPart> {
+) -> Result<(History, Vec<u32>), NoSuchPart> {
     let lost = fold.lost_intervals() > 0;
     let Fold { mut objects, mut history, retries, .. } = fold;
     for ((process, address), retries) in retries.finish(lost) {
         objects.retried(process, address, retries);
     }
     history.window = timelines.window();
-    let Rows { rows, ids, same } = objects.rows(timelines, trace.symbols());
+    let Rows { objects, ids, same } = objects.rows(timelines, trace.symbols());
     history.unify(same);
-    report.objects = rows;
+    report.objects = objects;
     report.focus = focus::find(question, timelines)?;
     if !history.is_whole() {
         report.health.warnings.push(format!(
             "the recording has more than {MOST_STAYS} intervals: critical path, holders and \
              what-if were left out"
         ));
-        return Ok(());
+        return Ok((history, ids));
     }
     let explainer = Explainer { timelines, symbols: trace.symbols(), history: &history, ids: &ids };
     let blame = blame::blame(&history);
@@ -155,5 +181,14 @@ fn explain(
     if let Some((path, last)) = focus::path(report.focus.as_ref(), timelines, &history) {
         (report.critical_path, report.path) = explainer.path(&path, last);
     }
-    Ok(())
+    report.whatif = replay::candidates(&replay::Facts {
+        history: &history,
+        timelines,
+        symbols: trace.symbols(),
+        objects: &report.objects,
+        ids: &ids,
+        cpus: replay::cpus(trace),
+        ended: replay::ended(trace, timelines),
+    });
+    Ok((history, ids))
 }

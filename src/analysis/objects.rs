@@ -174,7 +174,7 @@ impl Tally {
 /// What becomes of all objects.
 pub struct Rows {
     /// The rows of the report.
-    pub rows: Vec<Object>,
+    pub objects: Vec<Object>,
     /// For each object the id of its row; `u32::MAX` if it has none.
     pub ids: Vec<u32>,
     /// For each object the number of the one that stands for it: what looks like several may
@@ -284,7 +284,7 @@ impl Objects {
         let mut rows: Vec<Object> =
             rows.map(|(id, (key, tally))| namer.row(id as u32, key, &tally)).collect();
         tell_apart(&mut rows);
-        Rows { rows, ids, same }
+        Rows { objects: rows, ids, same }
     }
 }
 

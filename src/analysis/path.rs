@@ -161,16 +161,13 @@ impl LastArriver<'_> {
     fn leave_life(&mut self) {
         let life = self.history.life(self.thread);
         let born = life.filter(|life| self.now <= life.start);
-        match born.and_then(|life| life.parent).filter(|_| self.jumps <= DEEPEST) {
-            Some(parent) => {
-                self.thread = parent;
-                self.jumps += 1;
-            }
+        if let Some(parent) = born.and_then(|life| life.parent).filter(|_| self.jumps <= DEEPEST) {
+            self.thread = parent;
+            self.jumps += 1;
+        } else {
             // Before anything that is known, or after its end.
-            None => {
-                let start = life.filter(|_| born.is_none()).map_or(self.from, |life| life.end);
-                self.step(State::Unknown, None, start);
-            }
+            let start = life.filter(|_| born.is_none()).map_or(self.from, |life| life.end);
+            self.step(State::Unknown, None, start);
         }
     }
 

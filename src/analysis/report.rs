@@ -4,8 +4,10 @@
 //! that a tier or this version cannot fill is there and empty, with the reason in
 //! `health.warnings`; `None` (`null`) means "not measured at this tier".
 
+mod finding;
 mod path;
 
+pub use finding::*;
 pub use path::*;
 
 use crate::model::State;
@@ -435,33 +437,29 @@ pub struct FunctionRow {
 pub struct WhatIf {
     /// In the grammar of `timesink whatif`.
     pub change: String,
+    /// Object id, if it changes one.
+    pub object: Option<u32>,
     /// Time before over time after.
     pub speedup: f64,
     /// Its interval, low end.
     pub low: f64,
     /// High end.
     pub high: f64,
+    /// What would get faster.
+    pub target: Target,
     /// Why it was refused, if it was.
     pub refused: Option<String>,
 }
 
-/// A finding of a rule.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Finding {
-    /// The rule.
-    pub rule: String,
-    /// `bottleneck`, `cost`, `note` or `health`.
-    pub severity: String,
-    /// In a few words.
-    pub title: String,
-    /// In a few sentences.
+/// What a change makes faster.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Target {
+    /// `root-exit`: the run, to its end; `throughput`: what workers get done in a time; `span`.
+    pub kind: &'static str,
+    /// Of a throughput: the first of the workers.
+    pub id: Option<u32>,
+    /// In words.
     pub text: String,
-    /// Object id.
-    pub object: Option<u32>,
-    /// Thread ids.
-    pub threads: Vec<u32>,
-    /// What to do.
-    pub advice: String,
 }
 
 /// The answer in one sentence.

@@ -129,11 +129,7 @@ fn warnings(trace: &dyn Trace, fold: &Fold, health: &Health) -> Vec<String> {
             .collect();
         warnings.push(format!("`other` is time waited in: {}", list.join(", ")));
     }
-    warnings.push(
-        "this version does not fill whatif, findings, idle_ns and the concurrency model: those \
-         sections are empty"
-            .to_owned(),
-    );
+    warnings.push("this version does not fill idle_ns".to_owned());
     warnings
 }
 

@@ -151,24 +151,23 @@ impl Maker {
             3 => (230, 0, 0, 0, FdKind::None),
             _ => (0, 3, 0, 0, FdKind::File),
         };
-        Call { number, arg0, arg1, arg2, fd, inode: 0, ..Call::default() }
+        Call { number, arg0, arg1, arg2, fd, inode: 0, device: 0 }
     }
 
     fn wake(&mut self, waker: Option<usize>, sleeper: usize) {
         let Now::Blocked(off, call) = self.threads[sleeper] else { return };
         let by_thread = waker.filter(|_| call.number == 202);
-        let waker = match by_thread {
-            Some(thread) => Waker {
+        let waker = if let Some(thread) = by_thread {
+            Waker {
                 tid: Self::tid(thread),
                 in_tree: true,
                 context: Context::Task,
                 call: Some(202),
                 arg0: call.arg0,
-            },
-            None => {
-                let context = [Context::Hardirq, Context::Softirq][self.below(2) as usize];
-                Waker { tid: Tid(0), in_tree: false, context, call: None, arg0: 0 }
             }
+        } else {
+            let context = [Context::Hardirq, Context::Softirq][self.below(2) as usize];
+            Waker { tid: Tid(0), in_tree: false, context, call: None, arg0: 0 }
         };
         let left = Left::Blocked { uninterruptible: false };
         self.threads[sleeper] = Now::Ready(off, Some(self.now), left, Some(call), Some(waker));

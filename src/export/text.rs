@@ -4,10 +4,13 @@ mod holders;
 mod path;
 
 use crate::analysis::ExitStatus;
+use crate::analysis::Finding;
 use crate::analysis::FrameRow;
+use crate::analysis::Gain;
 use crate::analysis::Object;
 use crate::analysis::ProcessRow;
 use crate::analysis::Report;
+use crate::analysis::Severity;
 use crate::analysis::Site;
 use crate::analysis::StateTimes;
 use crate::analysis::ThreadRow;
@@ -28,6 +31,7 @@ pub struct Layout {
 }
 
 /// Threads, waits and functions shown; all of them stand in `report.json`.
+const MOST_FINDINGS: usize = 6;
 const MOST_PROCESSES: usize = 12;
 const MOST_THREADS: usize = 24;
 const MOST_OBJECTS: usize = 10;
@@ -38,6 +42,7 @@ const BAR: usize = 24;
 pub fn write(report: &Report, layout: Layout, out: &mut dyn Write) -> io::Result<()> {
     let mut text = Text { out, layout };
     text.head(report)?;
+    text.findings(report)?;
     text.budget(report)?;
     text.path(report)?;
     text.threads(report)?;
@@ -59,8 +64,7 @@ impl Text<'_> {
         let end = report.exit.map_or_else(|| "still running at the end".to_owned(), ended);
         writeln!(self.out, "timesink: {name}, {wall}, {end}, {} tier", report.tier)?;
         writeln!(self.out)?;
-        let headline = self.bold(&report.verdict.headline);
-        writeln!(self.out, "  {headline}.")?;
+        self.headline(&format!("{}.", report.verdict.headline))?;
         if report.verdict.confidence.level != "high" {
             writeln!(self.out, "  (confidence: {})", report.verdict.confidence.level)?;
         }
@@ -262,23 +266,57 @@ impl Text<'_> {
         Ok(())
     }
 
+    /// The verdict, bold, broken at spaces.
+    fn headline(&mut self, text: &str) -> io::Result<()> {
+        for line in broken(text, self.layout.width.max(60) - 2) {
+            let line = self.bold(&line);
+            writeln!(self.out, "  {line}")?;
+        }
+        Ok(())
+    }
+
+    /// What the rules found: what costs first, notes last.
+    fn findings(&mut self, report: &Report) -> io::Result<()> {
+        if report.findings.is_empty() {
+            return Ok(());
+        }
+        self.heading("Findings", "`timesink explain RULE` says more; report.json has all")?;
+        let (notes, costs): (Vec<&Finding>, Vec<&Finding>) =
+            report.findings.iter().partition(|finding| finding.severity == Severity::Note);
+        let shown = costs.len().min(MOST_FINDINGS);
+        let notes_shown = notes.len().min(MOST_FINDINGS - shown.min(MOST_FINDINGS - 2));
+        for finding in costs.iter().take(shown).chain(notes.iter().take(notes_shown)) {
+            self.finding(finding)?;
+        }
+        let more = report.findings.len() - shown - notes_shown;
+        if more > 0 {
+            writeln!(self.out, "  and {more} more")?;
+        }
+        Ok(())
+    }
+
+    fn finding(&mut self, finding: &Finding) -> io::Result<()> {
+        let title = self.bold(&finding.title);
+        let gain = finding.gain.as_ref().map_or_else(String::new, |gain| {
+            let Gain { change, speedup, low, high } = gain;
+            format!("  {change}: {speedup:.2}x [{low:.2}-{high:.2}]")
+        });
+        writeln!(self.out, "  {}: {title} ({}){gain}", finding.severity.name(), finding.rule)?;
+        self.wrapped("      ", &finding.text)?;
+        if finding.severity == Severity::Note {
+            return Ok(());
+        }
+        self.wrapped("      try: ", &finding.advice)
+    }
+
     /// A paragraph broken at spaces, hanging under its label.
     fn wrapped(&mut self, label: &str, text: &str) -> io::Result<()> {
-        let room = self.layout.width.max(60) - label.len();
-        let mut line = String::new();
         let mut lead = label.to_owned();
-        for word in text.split(' ') {
-            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
-                writeln!(self.out, "{lead}{line}")?;
-                line.clear();
-                lead = " ".repeat(label.len());
-            }
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
+        for line in broken(text, self.layout.width.max(60) - label.len()) {
+            writeln!(self.out, "{lead}{line}")?;
+            lead = " ".repeat(label.len());
         }
-        writeln!(self.out, "{lead}{line}")
+        Ok(())
     }
 
     /// A stack on one line, innermost first, the program's own functions before libraries'.
@@ -330,6 +368,24 @@ impl Text<'_> {
     fn paint_name(&self, state: &str, text: &str) -> String {
         State::from_name(state).map_or_else(|| text.to_owned(), |state| self.paint(state, text))
     }
+}
+
+/// A text broken at spaces into lines of at most `room` characters, words longer than that left
+/// whole.
+fn broken(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is one from the start");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() > room {
+            lines.push(word.to_owned());
+        } else {
+            line.push(' ');
+            line.push_str(word);
+        }
+    }
+    lines
 }
 
 /// What the shares are of; few samples say little.

@@ -154,7 +154,9 @@ pub fn states(workload: &Workload, recording: &Recording) -> Vec<String> {
 
 /// The object of this kind that names the function and was waited for longest.
 pub fn find<'a>(report: &'a Value, kind: &str, function: &str) -> Option<&'a Value> {
-    let fits = |row: &&Value| row["kind"] == kind && mentions(row, function);
+    // Where it was waited for; its holders may have been anywhere.
+    let at = |row: &Value| mentions(&row["label"], function) || mentions(&row["sites"], function);
+    let fits = |row: &&Value| row["kind"] == kind && at(row);
     rows(report, "objects").iter().filter(fits).max_by_key(|row| ns(row, "/wait_ns"))
 }
 

@@ -156,22 +156,47 @@ impl Scene {
 
     /// Waits for `ns` in `call`, then `ready` ns for a CPU.
     pub fn wait(&mut self, tid: u32, ns: u64, ready: u64, call: Call, stack: Option<StackId>) {
+        self.wait_by(tid, ns, ready, Some(call), stack, None);
+    }
+
+    /// The same, ended by a waker; without a call it waits for memory.
+    pub fn wait_by(
+        &mut self,
+        tid: u32,
+        ns: u64,
+        ready: u64,
+        call: Option<Call>,
+        stack: Option<StackId>,
+        waker: Option<Waker>,
+    ) {
         let off = self.now[&tid];
         let (woken, back) = (off + ns, off + ns + ready);
-        let interval =
-            Interval::blocked(Tid(tid), Nanos(off), Nanos(woken), Nanos(back), Some(call));
+        let mut interval = Interval::blocked(Tid(tid), Nanos(off), Nanos(woken), Nanos(back), call);
+        interval.waker = waker;
+        interval.left = Left::Blocked { uninterruptible: call.is_none() };
         self.events.push(Event::Interval(interval));
         if stack.is_some() {
             self.events.push(Event::WaitStack(WaitStack {
                 time: Nanos(back),
                 tid: Tid(tid),
                 off: Nanos(off),
-                call: Some(call),
+                call,
                 weight: Nanos(ns),
                 stack,
             }));
         }
         self.now.insert(tid, back);
+    }
+
+    /// A thread of the recording that lets go of what `call` waits for.
+    pub fn waker(tid: u32, call: Call) -> Waker {
+        Waker {
+            tid: Tid(tid),
+            in_tree: true,
+            context: Context::Task,
+            call: Some(call.number),
+            arg0: call.arg0,
+        }
     }
 
     /// Who ended the wait that was drawn last, in which call on which descriptor.
@@ -221,10 +246,16 @@ impl Scene {
     }
 
     pub fn preempted(&mut self, tid: u32, ns: u64) {
+        self.off_ready(tid, ns, Left::Preempted, None);
+    }
+
+    /// Off the CPU for `ns` and ready all the time: `taker` had it.
+    pub fn off_ready(&mut self, tid: u32, ns: u64, left: Left, taker: Option<u32>) {
         let off = Nanos(self.now[&tid]);
         let back = off + Nanos(ns);
         let mut interval = Interval::blocked(Tid(tid), off, back, back, None);
-        interval.left = Left::Preempted;
+        interval.left = left;
+        interval.taker = taker.map(Tid);
         interval.woken = None;
         self.events.push(Event::Interval(interval));
         self.now.insert(tid, back.0);

@@ -237,6 +237,25 @@ fn cost() -> Cost {
     }
 }
 
+/// A finding whose words come from outside.
+fn finding(severity: Severity) -> Finding {
+    Finding {
+        rule: "lock-bottleneck",
+        severity,
+        title: "lock held in `</h3><script>alert(5)</script>`".to_owned(),
+        text: "2 threads waited for <img src=x onerror=alert(6)>".to_owned(),
+        object: Some(0),
+        threads: vec![1, 2],
+        evidence: vec![
+            Proof { what: "waited", value: 12_345_678.0, unit: "ns" },
+            Proof { what: "of the path under it", value: 0.58, unit: "share" },
+        ],
+        gain: Some(Gain { change: "lock:0*0.5".to_owned(), speedup: 1.41, low: 1.38, high: 1.43 }),
+        advice: "Hold it <b>less</b>.".to_owned(),
+        claim: None,
+    }
+}
+
 pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
     let mut collect = Collect { waits: Waits::default(), pids: Vec::new() };
     let timelines = walk(trace, &mut collect);
@@ -276,7 +295,7 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
         critical_path: Vec::new(),
         path: PathSummary::default(),
         whatif: Vec::new(),
-        findings: Vec::new(),
+        findings: vec![finding(Severity::Bottleneck), finding(Severity::Note)],
         verdict: Verdict {
             kind: "lock-bound",
             headline: headline.to_owned(),

@@ -38,6 +38,7 @@ function readPage() {
   return {
     headline: document.querySelector('#headline').textContent,
     command: document.querySelector('#command').textContent,
+    findings: [...document.querySelectorAll('#findings article')].map((one) => one.textContent),
     wall: nsOf(document.querySelector('#facts [data-ns]')),
     threadTime: nsOf(document.querySelector('#thread-time')),
     unknown: nsOf(document.querySelector('#unknown')),

@@ -69,7 +69,7 @@ fn heading(report: &Report) -> (String, String) {
     )
 }
 
-/// "sleep: clock_nanosleep in `settle`, while others waited for its lock ...".
+/// "sleep: ... in `settle`, while another thread waited for lock ...".
 fn describe(report: &Report, part: &PathPart) -> String {
     let label = |id: Option<u32>| {
         let object = id.and_then(|id| report.objects.get(id as usize))?;

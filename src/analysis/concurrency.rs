@@ -1,0 +1,221 @@
+//! Which concurrency model a process follows, from how its threads and children lived.
+
+use crate::analysis::names;
+use crate::analysis::report::ConcurrencyModel;
+use crate::analysis::report::ProcessRow;
+use crate::analysis::report::ThreadRow;
+use crate::analysis::rules::Evidence;
+use crate::analysis::rules::pools;
+use crate::model::Nanos;
+use crate::model::State;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+/// The model of each process, in their order; without one where the data does not tell.
+pub fn models(evidence: &Evidence) -> Vec<ConcurrencyModel> {
+    let report = evidence.report;
+    // Which tier saw whom is told by the path alone: without wakers nobody knows who waits for whom.
+    let children = children(&report.processes);
+    report
+        .processes
+        .iter()
+        .map(|process| {
+            let none = Vec::new();
+            let children = children.get(&process.id).unwrap_or(&none);
+            Subject { evidence, process, threads: evidence.threads_of(process.id).collect() }
+                .model(children)
+        })
+        .collect()
+}
+
+fn children(processes: &[ProcessRow]) -> BTreeMap<u32, Vec<&ProcessRow>> {
+    let mut children: BTreeMap<u32, Vec<&ProcessRow>> = BTreeMap::new();
+    for process in processes {
+        if let Some(parent) = process.parent {
+            children.entry(parent).or_default().push(process);
+        }
+    }
+    children
+}
+
+struct Subject<'e, 'a> {
+    evidence: &'e Evidence<'a>,
+    process: &'a ProcessRow,
+    threads: Vec<&'a ThreadRow>,
+}
+
+/// Polls from which a thread is taken to loop over them.
+const LOOPS: u64 = 10;
+
+impl Subject<'_, '_> {
+    fn model(&self, children: &[&ProcessRow]) -> ConcurrencyModel {
+        let runtime = self.runtime();
+        let found = (self.of_processes(children))
+            .or_else(|| self.event_loop(runtime.as_deref()))
+            .or_else(|| self.pipeline())
+            .or_else(|| self.pool())
+            .or_else(|| self.of_threads());
+        let (kind, workers, reason) = found
+            .unwrap_or_else(|| ("single-thread", 1, "it had one thread all the time".to_owned()));
+        ConcurrencyModel {
+            kind: Some(kind.to_owned()),
+            runtime,
+            workers: Some(workers),
+            evidence: vec![reason],
+        }
+    }
+
+    fn runtime(&self) -> Option<String> {
+        let name = self.process.name.0.as_str();
+        let thread = |prefix: &str| self.threads.iter().any(|t| t.name.0.starts_with(prefix));
+        if thread("tokio-r") {
+            return Some("tokio".to_owned());
+        }
+        if name == "node" || thread("libuv-worker") {
+            return Some("node".to_owned());
+        }
+        if thread("VM Periodic Tas") || thread("GC Thread#") {
+            return Some("jvm".to_owned());
+        }
+        let seen = |part: &str| {
+            let mine = self.evidence.report.objects.iter().filter(|o| o.pid == self.process.pid);
+            let mut frames = mine.flat_map(|o| &o.sites).flat_map(|site| &site.stack);
+            frames.any(|frame| frame.name.contains(part))
+        };
+        let python = name.starts_with("python") || seen("_PyEval_EvalFrameDefault");
+        let polls = python && self.loops() > 0 && seen("select_epoll_poll");
+        match (polls, python) {
+            (true, _) => Some("asyncio".to_owned()),
+            (_, true) => Some("python".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Threads that poll again and again.
+    fn loops(&self) -> u32 {
+        let turns = |thread: &&&ThreadRow| {
+            let life = self.evidence.lives.get(thread.id as usize);
+            let polls = thread.states.0[State::Poll].share_of(thread.states.0.total());
+            life.is_some_and(|life| life.turns.count >= LOOPS) && polls > 0.1
+        };
+        self.threads.iter().filter(turns).count() as u32
+    }
+
+    fn event_loop(&self, runtime: Option<&str>) -> Option<(&'static str, u32, String)> {
+        if runtime == Some("tokio") {
+            let workers = self.threads.iter().filter(|t| t.name.0.starts_with("tokio-r"));
+            let n = workers.count() as u32;
+            return Some(("event-loop", n, format!("{n} threads carry tokio's name for workers")));
+        }
+        let loops = self.loops();
+        let most = self.threads.iter().max_by_key(|thread| {
+            self.evidence.lives.get(thread.id as usize).map_or(0, |life| life.turns.count)
+        })?;
+        let turns = self.evidence.lives.get(most.id as usize)?.turns.count;
+        let reason = format!("`{}` came back to its poll {turns} times", most.name);
+        (loops > 0).then_some(("event-loop", loops, reason))
+    }
+
+    fn of_processes(&self, children: &[&ProcessRow]) -> Option<(&'static str, u32, String)> {
+        let waits = self.process.states.0[State::Child]
+            + self.process.states.0[State::Pipe]
+            + self.process.states.0[State::Poll];
+        let idle = waits.share_of(self.process.states.0.total()) > 0.5;
+        let long: Vec<&&ProcessRow> = children
+            .iter()
+            .filter(|c| (c.end_ns - c.start_ns) * 3 > self.process.end_ns - self.process.start_ns)
+            .collect();
+        if !idle || long.len() < 2 {
+            return None;
+        }
+        let n = long.len() as u32;
+        let names: BTreeSet<&str> = long.iter().map(|c| c.name.0.as_str()).collect();
+        let list: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let list = list.join(", ");
+        if names.len() == long.len() && self.piped(&long) {
+            return Some((
+                "pipeline",
+                n,
+                format!("its children {list} wait for each other at pipes"),
+            ));
+        }
+        let alike = names.iter().map(|name| pools::stem(name)).collect::<BTreeSet<_>>().len() == 1;
+        alike.then(|| ("process-pool", n, format!("{n} children {list} lived side by side")))
+    }
+
+    /// Whether one of these processes waited at a pipe for another.
+    fn piped(&self, children: &[&&ProcessRow]) -> bool {
+        let inside = |thread: u32| {
+            let process = self.evidence.thread(thread).map(|row| row.process);
+            children.iter().find(|child| Some(child.id) == process).map(|child| child.id)
+        };
+        let pipes = self.evidence.report.objects.iter().filter(|object| object.kind == "pipe");
+        pipes.into_iter().any(|pipe| {
+            let ends: BTreeSet<u32> =
+                pipe.holders.iter().filter_map(|holder| inside(holder.thread)).collect();
+            let mut waiters = self.evidence.waiters(pipe.id).filter_map(|(t, ..)| inside(t));
+            waiters.any(|waiter| ends.iter().any(|&end| end != waiter))
+        })
+    }
+
+    fn pipeline(&self) -> Option<(&'static str, u32, String)> {
+        let mine = |object: &&crate::analysis::report::Object| {
+            object.pid == self.process.pid && object.state == State::Condvar.name()
+        };
+        let mut hands: BTreeSet<(u32, u32)> = BTreeSet::new();
+        let mut queues = 0;
+        for object in self.evidence.report.objects.iter().filter(mine) {
+            let waiters: Vec<u32> = self
+                .evidence
+                .waiters(object.id)
+                .filter(|&(_, waits, _)| waits >= 5)
+                .map(|(thread, ..)| thread)
+                .collect();
+            let [waiter] = waiters.as_slice() else { continue };
+            let Some(holder) = object.holders.first() else { continue };
+            queues += 1;
+            hands.insert((*waiter.min(&holder.thread), *waiter.max(&holder.thread)));
+        }
+        let stages: BTreeSet<u32> = hands.iter().flat_map(|&(a, b)| [a, b]).collect();
+        let chain = hands.len() >= 2 && stages.len() == hands.len() + 1;
+        let reason =
+            format!("{} threads hand work on at {queues} queues, one to the next", stages.len());
+        chain.then_some(("pipeline", stages.len() as u32, reason))
+    }
+
+    fn pool(&self) -> Option<(&'static str, u32, String)> {
+        let pools = pools::pools(self.evidence);
+        let pool = pools.iter().filter(|pool| pool.object.pid == self.process.pid);
+        let pool = pool.max_by_key(|pool| pool.workers.len())?;
+        let n = pool.workers.len() as u32;
+        let site = pool.object.sites.first().and_then(|site| {
+            let own = site.stack.iter().rev().find(|frame| names::is_own(frame));
+            own.map(|frame| format!(" in `{}`", names::short(&frame.name)))
+        });
+        let reason = format!(
+            "{n} threads `{}` wait for work at one queue{}",
+            pools::stem(&pool.workers[0].name.0),
+            site.unwrap_or_default()
+        );
+        Some(("thread-pool", n, reason))
+    }
+
+    fn of_threads(&self) -> Option<(&'static str, u32, String)> {
+        let main = self.threads.iter().find(|thread| thread.tid == self.process.pid)?;
+        let workers: Vec<&&ThreadRow> =
+            self.threads.iter().filter(|thread| thread.id != main.id).collect();
+        if workers.is_empty() {
+            return None;
+        }
+        let n = workers.len() as u32;
+        let joins = main.states.0[State::Join];
+        let lives =
+            workers.iter().map(|t| t.end_ns).max()? - workers.iter().map(|t| t.start_ns).min()?;
+        let ended = workers.iter().all(|thread| !thread.alive);
+        if ended && joins.share_of(Nanos(lives)) > 0.5 {
+            let reason = format!("`{}` starts {n} threads and waits for their end", main.name);
+            return Some(("fork-join", n, reason));
+        }
+        Some(("threads", n, format!("{n} threads beside the main one")))
+    }
+}

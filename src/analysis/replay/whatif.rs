@@ -1,0 +1,462 @@
+//! Asking: prepares a replay, checks it against the run, and answers changes.
+
+use crate::analysis::fold::Fold;
+use crate::analysis::history::Ender;
+use crate::analysis::history::History;
+use crate::analysis::objects::Rows;
+use crate::analysis::replay::change::BadChange;
+use crate::analysis::replay::change::Change;
+use crate::analysis::replay::extract;
+use crate::analysis::replay::extract::Input;
+use crate::analysis::replay::model::Kind;
+use crate::analysis::replay::model::Model;
+use crate::analysis::replay::resample::Lots;
+use crate::analysis::replay::resolve;
+use crate::analysis::replay::resolve::Catalog;
+use crate::analysis::replay::resolve::Resolved;
+use crate::analysis::replay::scenario::Scenario;
+use crate::analysis::replay::sim;
+use crate::analysis::replay::sim::Run;
+use crate::analysis::replay::sim::Until;
+use crate::analysis::replay::sites::Sites;
+use crate::analysis::report::Object;
+use crate::analysis::report::Target;
+use crate::model::Nanos;
+use crate::model::State;
+use crate::model::Symbols;
+use crate::model::ThreadId;
+use crate::model::Timelines;
+use crate::model::Trace;
+use crate::model::learn_words;
+use crate::model::walk_knowing;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What no replay of a trace can know, to be said with every answer.
+pub const BLIND_SPOTS: &str = "caches and memory bandwidth, the cost of handing a lock on, \
+    spinning, work that is batched or adapts, devices that get slower under load, and locks and \
+    queues for which nobody ever waited";
+
+/// More stays than this are not replayed: the model takes some 100 bytes for each.
+const MOST_STAYS: usize = 2_000_000;
+/// The unchanged replay may be this far from the run.
+pub const MOST_ERROR: f64 = 0.05;
+/// Waits whose end nobody saw, and time of which nothing is known: share that is bearable.
+const MOST_UNSEEN: f64 = 0.1;
+/// So much competition for the CPUs is worth a note.
+const MUCH_FOREIGN: f64 = 0.1;
+/// Operations simulated for one interval, in all replicas.
+const REPLICA_STEPS: usize = 20_000_000;
+const REPLICAS: usize = 20;
+const FEWEST_REPLICAS: usize = 4;
+
+/// What a replay is prepared from.
+pub struct Facts<'a> {
+    /// The lives of all threads.
+    pub history: &'a History,
+    /// Their names and ends.
+    pub timelines: &'a Timelines,
+    /// Names of functions.
+    pub symbols: &'a Symbols,
+    /// The report's objects, by id.
+    pub objects: &'a [Object],
+    /// The id of each object of the history.
+    pub ids: &'a [u32],
+    /// CPUs that the command could use.
+    pub cpus: f64,
+    /// Whether the command ended by itself: neither killed nor cut off.
+    pub ended: bool,
+}
+
+/// The unchanged replay against the run.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Identity {
+    /// How long the run took, ns.
+    pub observed_ns: u64,
+    /// How long its replay takes.
+    pub replayed_ns: u64,
+    /// Their difference, relative to the run; negative if the replay is faster.
+    pub error: f64,
+}
+
+/// What a change would do.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Answer {
+    /// The changes, as asked.
+    pub changes: Vec<String>,
+    /// What gets faster.
+    pub target: Target,
+    /// How well the unchanged run is replayed; `None` where that was not possible.
+    pub identity: Option<Identity>,
+    /// Time before over time after.
+    pub speedup: f64,
+    /// Its interval, low end.
+    pub low: f64,
+    /// High end.
+    pub high: f64,
+    /// The replay of the changed run, ns (of the target).
+    pub after_ns: u64,
+    /// The report's object that is changed, if it is one.
+    pub object: Option<u32>,
+    /// What was decided on the way.
+    pub notes: Vec<String>,
+    /// What cannot be seen.
+    pub blind_spots: &'static str,
+    /// Why there is no answer, if there is none.
+    pub refused: Option<String>,
+}
+
+/// A run, ready to be replayed.
+pub struct Replay<'a> {
+    /// What is replayed.
+    pub(super) model: Model,
+    pub(super) catalog: Catalog<'a>,
+    until: Until,
+    target: Target,
+    identity: Option<Identity>,
+    refused: Option<String>,
+}
+
+/// Walks a trace and answers changes, all of them together.
+pub fn what_if(trace: &dyn Trace, changes: &[String]) -> Result<Answer, BadChange> {
+    let parsed: Vec<Change> = changes.iter().map(|c| Change::parse(c)).collect::<Result<_, _>>()?;
+    let mut fold = Fold::default();
+    let timelines = walk_knowing(trace, learn_words(trace), &mut fold);
+    let Fold { objects, mut history, .. } = fold;
+    let Rows { objects, ids, same } = objects.rows(&timelines, trace.symbols());
+    history.window = timelines.window();
+    history.unify(same);
+    let facts = Facts {
+        history: &history,
+        timelines: &timelines,
+        symbols: trace.symbols(),
+        objects: &objects,
+        ids: &ids,
+        cpus: cpus(trace),
+        ended: ended(trace, &timelines),
+    };
+    let mut answer = Replay::prepare(&facts).answer(&parsed, REPLICAS)?;
+    answer.changes = changes.to_vec();
+    Ok(answer)
+}
+
+/// CPUs that the command could use.
+pub fn cpus(trace: &dyn Trace) -> f64 {
+    let info = trace.info();
+    let allowed = f64::from(info.cpus_allowed.max(1));
+    info.cpu_quota_millis.map_or(allowed, |quota| allowed.min(quota as f64 / 1_000.0)).max(0.05)
+}
+
+/// Whether the command ended by itself.
+pub fn ended(trace: &dyn Trace, timelines: &Timelines) -> bool {
+    const SIGNALS: u32 = 0x7f;
+    let root = timelines.root().and_then(|root| timelines.processes().get(root.0 as usize));
+    let status = trace.summary().and_then(|summary| summary.root?.1);
+    let status = status.or(root.and_then(|root| root.status));
+    root.is_some_and(|root| !root.alive) && status.unwrap_or(0) & SIGNALS == 0
+}
+
+impl<'a> Replay<'a> {
+    /// Makes the model of a run and replays it unchanged.
+    pub fn prepare(facts: &Facts<'a>) -> Self {
+        let mut sites = Sites::new(facts.symbols);
+        let root = root_thread(facts);
+        let (groups, names) = groups(facts.timelines);
+        let input = Input {
+            history: facts.history,
+            window: facts.timelines.window(),
+            root,
+            cpus: facts.cpus,
+            ended: ends(facts, root),
+            groups: groups.clone(),
+        };
+        let unfit = unfit(facts);
+        let mut refused = None;
+        let mut model = Model::default();
+        let (mut until, mut text) = target(&model, &names, &groups, facts.ended);
+        let mut identity = None;
+        // Queues as queues; where that does not come out, each hand-off as it was seen.
+        for anonymous in [true, false] {
+            if unfit.is_some() {
+                break;
+            }
+            model = extract::extract(&input, &mut sites, anonymous);
+            (until, text) = target(&model, &names, &groups, facts.ended);
+            (identity, refused) = check(&model, &until);
+            if refused.is_none() || model.queues.is_empty() {
+                break;
+            }
+        }
+        let catalog =
+            Catalog { objects: facts.objects, ids: facts.ids, threads: names, groups, sites };
+        let refused = unfit.or(refused);
+        let target = text;
+        Self { model, catalog, until, target, identity, refused }
+    }
+
+    /// Why nothing is claimed, if nothing is.
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
+    /// Operations of the model: what one simulation costs.
+    pub fn steps(&self) -> usize {
+        self.model.len().max(1)
+    }
+
+    /// What changes would do, all together. The interval comes from `replicas` runs with
+    /// service times drawn anew; fewer for long runs.
+    pub fn answer(&self, changes: &[Change], replicas: usize) -> Result<Answer, BadChange> {
+        if self.refused.is_some() {
+            return Ok(self.refusal(self.refused.clone()));
+        }
+        let resolved = self.catalog.resolve(changes, &self.model)?;
+        let once = self.once(&self.model, &resolved);
+        let (before, after) = match once {
+            Ok(both) => both,
+            Err(reason) => return Ok(self.refusal(Some(reason))),
+        };
+        let speedup = before / after.max(1.0);
+        let error = self.identity.map_or(0.0, |identity| identity.error.abs());
+        let (low, high) = self.interval(&resolved, speedup, replicas);
+        // What the replay gets wrong of the whole run, it may get wrong of the gain.
+        let doubt = error * (speedup - 1.0).abs();
+        let mut answer = self.refusal(None);
+        (answer.speedup, answer.low, answer.high) = (speedup, low - doubt, high + doubt);
+        answer.after_ns = after as u64;
+        answer.object = resolved.object;
+        answer.notes = resolved.notes;
+        if self.model.foreign > MUCH_FOREIGN {
+            answer.notes.push(format!(
+                "other processes wanted the CPUs too (and took {:.1} of them): what \
+                 is said of computing is rough",
+                self.model.foreign
+            ));
+        }
+        Ok(answer)
+    }
+
+    /// An answer that says nothing.
+    pub fn nothing(&self) -> Answer {
+        self.refusal(None)
+    }
+
+    fn refusal(&self, refused: Option<String>) -> Answer {
+        Answer {
+            changes: Vec::new(),
+            target: self.target.clone(),
+            identity: self.identity,
+            speedup: 1.0,
+            low: 1.0,
+            high: 1.0,
+            after_ns: 0,
+            object: None,
+            notes: Vec::new(),
+            blind_spots: BLIND_SPOTS,
+            refused,
+        }
+    }
+
+    /// Time of the target before and after: of the run, or of a unit of work.
+    fn once(&self, model: &Model, resolved: &Resolved) -> Result<(f64, f64), String> {
+        let before = sim::run(model, &Scenario::default(), &self.until);
+        let before = before.map_err(|_| STANDSTILL.to_owned())?;
+        let Some((changed, crew)) = resolved.model(model)? else {
+            let after = sim::run(model, &resolved.scenario, &self.until);
+            let after = after.map_err(|_| STANDSTILL_CHANGED.to_owned())?;
+            return Ok(self.times(&before, &after, &self.until));
+        };
+        let mut scenario = resolved.scenario.clone();
+        let old = resolved.crew.as_ref().map_or(&[][..], |crew| &crew.workers);
+        for (index, &worker) in crew.iter().enumerate().skip(old.len()) {
+            scenario.copy_thread(old[index % old.len()], worker);
+        }
+        let until = match &self.until {
+            Until::Root => Until::Root,
+            Until::FirstOf(_) => Until::FirstOf(crew),
+        };
+        let after = sim::run(&changed, &scenario, &until);
+        let after = after.map_err(|_| STANDSTILL_CHANGED.to_owned())?;
+        Ok(self.times(&before, &after, &until))
+    }
+
+    fn times(&self, before: &Run, after: &Run, until: &Until) -> (f64, f64) {
+        let per_work = |run: &Run, until: &Until| match until {
+            Until::Root => run.time,
+            Until::FirstOf(list) => {
+                let done: f64 = list.iter().filter_map(|&w| run.done.get(w)).sum();
+                run.time * self.model.observed as f64 / done.max(1.0)
+            }
+        };
+        (per_work(before, &self.until), per_work(after, until))
+    }
+
+    /// The middle nine tenths of replicas with other luck.
+    fn interval(&self, resolved: &Resolved, speedup: f64, replicas: usize) -> (f64, f64) {
+        let affordable = REPLICA_STEPS / (2 * self.steps());
+        let count = affordable.clamp(FEWEST_REPLICAS, REPLICAS).min(replicas);
+        if count == 0 {
+            return (speedup, speedup);
+        }
+        let lots = Lots::of(&self.model);
+        let mut found: Vec<f64> = (0..count as u64)
+            .filter_map(|seed| {
+                let drawn = lots.draw(&self.model, seed);
+                self.once(&drawn, resolved).ok().map(|(before, after)| before / after.max(1.0))
+            })
+            .collect();
+        found.sort_by(f64::total_cmp);
+        let edge = found.len() / REPLICAS;
+        let low = found.get(edge).copied().unwrap_or(speedup);
+        let high = found.iter().rev().nth(edge).copied().unwrap_or(speedup);
+        (low.min(speedup), high.max(speedup))
+    }
+}
+
+const STANDSTILL: &str = "the replay of the unchanged run comes to a standstill: what its threads \
+    waited for was not seen well enough";
+const STANDSTILL_CHANGED: &str = "the changed run comes to a standstill: its threads would wait \
+    for each other in an order that the trace does not tell";
+
+/// The unchanged replay, and why it is not good enough.
+fn check(model: &Model, until: &Until) -> (Option<Identity>, Option<String>) {
+    match sim::run(model, &Scenario::default(), until) {
+        Ok(run) => {
+            let found = compare(model, &run);
+            let refused = (found.error.abs() > MOST_ERROR).then(|| too_far(&found));
+            (Some(found), refused)
+        }
+        Err(sim::Standstill) => (None, Some(STANDSTILL.to_owned())),
+    }
+}
+
+fn too_far(identity: &Identity) -> String {
+    let way = if identity.error > 0.0 { "longer" } else { "shorter" };
+    format!(
+        "the replay of the unchanged run takes {:.1} % {way} than the run did, and more than \
+         {:.0} % is too much to predict anything from",
+        identity.error.abs() * 100.0,
+        MOST_ERROR * 100.0
+    )
+}
+
+fn compare(model: &Model, run: &Run) -> Identity {
+    let observed = model.observed.max(1) as f64;
+    Identity {
+        observed_ns: model.observed,
+        replayed_ns: run.time as u64,
+        error: (run.time - observed) / observed,
+    }
+}
+
+fn root_thread(facts: &Facts) -> ThreadId {
+    let root = facts.timelines.root();
+    let first = facts.timelines.threads().iter().find(|thread| Some(thread.process) == root);
+    first.map_or(ThreadId(0), |thread| thread.id)
+}
+
+/// Which threads ended by themselves, and were not killed by the end of their process: those
+/// are woken from whatever they wait for by the thread that ends it.
+fn ends(facts: &Facts, root: ThreadId) -> Vec<bool> {
+    const DEATH: Nanos = Nanos(5_000_000);
+    let end_of = |id: ThreadId| facts.history.life(id).map_or(Nanos::ZERO, |life| life.end);
+    let killed = |id: ThreadId| {
+        let last = facts.history.last_stay(id);
+        last.is_some_and(|stay| match stay.ender {
+            _ if stay.open => true,
+            Ender::Thread(killer) => {
+                !stay.released
+                    && killer != id
+                    && stay.woken > stay.off
+                    && end_of(id) <= stay.on + DEATH
+                    && stay.on <= end_of(killer)
+                    && end_of(killer) <= stay.on + DEATH
+            }
+            _ => false,
+        })
+    };
+    let ended = |thread: &crate::model::Thread| {
+        if thread.id == root { facts.ended } else { !thread.alive && !killed(thread.id) }
+    };
+    facts.timelines.threads().iter().map(ended).collect()
+}
+
+/// Threads of one process whose names differ by a number only.
+fn groups(timelines: &Timelines) -> (Vec<u32>, Vec<String>) {
+    let mut known: BTreeMap<(u32, String), u32> = BTreeMap::new();
+    let names: Vec<String> = timelines.threads().iter().map(|t| t.name.to_string()).collect();
+    let groups = timelines.threads().iter().zip(&names).map(|(thread, name)| {
+        let next = known.len() as u32;
+        let first = timelines.processes().get(thread.process.0 as usize);
+        let lead = first.is_some_and(|process| crate::model::Tid::from(process.pid) == thread.tid);
+        // A main thread is like the main threads of other processes of that name.
+        let process = if lead { u32::MAX } else { thread.process.0 };
+        *known.entry((process, resolve::stem(name).to_owned())).or_insert(next)
+    });
+    (groups.collect(), names)
+}
+
+/// Why a trace cannot be replayed at all.
+fn unfit(facts: &Facts) -> Option<String> {
+    if !facts.history.is_whole() || facts.history.size() > MOST_STAYS {
+        return Some(format!(
+            "the run has more than {MOST_STAYS} stays off the CPU; record a shorter run to have \
+             it replayed"
+        ));
+    }
+    if facts.timelines.threads().is_empty() {
+        return Some("nothing was recorded".to_owned());
+    }
+    let (mut waits, mut unseen, mut all, mut unknown) = (0, 0, 0, 0);
+    for (id, life) in facts.history.lives() {
+        all += (life.end - life.start).0;
+        for stay in facts.history.stays(id, Nanos::ZERO) {
+            let time = (stay.woken - stay.off).0;
+            match facts.history.state(stay.object) {
+                State::Unknown => unknown += time,
+                State::Lock | State::Gil | State::Condvar | State::Join if !stay.open => {
+                    waits += time;
+                    unseen += if stay.ender == Ender::Unseen { time } else { 0 };
+                }
+                _ => {}
+            }
+        }
+    }
+    if unseen as f64 > waits as f64 * MOST_UNSEEN {
+        return Some(
+            "it was not seen who ended the waits for locks and other threads; the kernel tier \
+             (as root) sees it"
+                .to_owned(),
+        );
+    }
+    (unknown as f64 > all as f64 * MOST_UNSEEN).then(|| {
+        format!(
+            "of {:.0} % of the threads' time nothing is known",
+            Nanos(unknown).share_of(Nanos(all)) * 100.0
+        )
+    })
+}
+
+/// What is to get faster: the run, if it has an end of its own.
+fn target(model: &Model, names: &[String], groups: &[u32], ended: bool) -> (Until, Target) {
+    let root = model.streams.get(model.root);
+    let sleeps = root.is_some_and(|root| {
+        let longest = root.ops.iter().filter(|op| op.kind == Kind::Delay).map(|op| op.ns).max();
+        u64::from(longest.unwrap_or(0)) * 2 > model.observed
+    });
+    let others = model.streams.iter().enumerate().any(|(i, s)| i != model.root && s.ops.len() > 8);
+    if ended && !(sleeps && others) {
+        let text = "the run, from the start of the command to its end".to_owned();
+        return (Until::Root, Target { kind: "root-exit", id: None, text });
+    }
+    let workers = resolve::workers(model, groups);
+    let most = workers.iter().map(|&w| resolve::service(model, w)).max().unwrap_or(0);
+    let list: Vec<usize> =
+        workers.into_iter().filter(|&w| resolve::service(model, w) * 2 >= most).collect();
+    let name = list.first().and_then(|&w| names.get(w)).cloned().unwrap_or_default();
+    let why = if ended { "its main thread only sleeps meanwhile" } else { "the run was cut off" };
+    let text =
+        format!("the work that {} threads like `{name}` get done in a time ({why})", list.len());
+    let id = list.first().map(|&w| w as u32);
+    (Until::FirstOf(list), Target { kind: "throughput", id, text })
+}

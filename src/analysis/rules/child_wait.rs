@@ -1,0 +1,96 @@
+//! Children that run one after the other.
+
+use super::Evidence;
+use super::Rule;
+use super::words;
+use crate::analysis::report::Finding;
+use crate::analysis::report::ProcessRow;
+use crate::analysis::report::Severity;
+use crate::model::Nanos;
+use crate::model::State;
+
+pub const RULE: Rule = Rule {
+    id: "child-wait",
+    title: "a process that waits for its children, one after the other",
+    reports: "Processes that spend most of their lives in wait while their children run, hardly ever two at \
+              a time though CPUs are free.",
+    matters: "children that do not need each other's results could run at once",
+    try_this: "Start them together and wait for all (`xargs -P`, `make -j`, `&` and `wait`), or do the work in \
+               one process.",
+    check,
+};
+
+const MOSTLY: f64 = 0.5;
+/// Lives of children on top of each other, from which they ran at once.
+const AT_ONCE: f64 = 1.3;
+
+fn check(evidence: &Evidence) -> Vec<Finding> {
+    let all = evidence.report.processes.iter();
+    let mut found: Vec<Finding> = all.filter_map(|parent| judge(evidence, parent)).collect();
+    found.truncate(2);
+    found
+}
+
+fn judge(evidence: &Evidence, parent: &ProcessRow) -> Option<Finding> {
+    let children: Vec<&ProcessRow> = evidence
+        .report
+        .processes
+        .iter()
+        .filter(|p| p.parent == Some(parent.id) && p.end_ns > p.start_ns)
+        .collect();
+    let waiting = parent.states.0[State::Child];
+    let share = evidence.of_wall(waiting.0);
+    if share < MOSTLY || children.is_empty() {
+        return None;
+    }
+    let lives: u64 = children.iter().map(|p| p.end_ns - p.start_ns).sum();
+    let first = children.iter().map(|p| p.start_ns).min()?;
+    let last = children.iter().map(|p| p.end_ns).max()?;
+    let overlap = lives as f64 / (last - first).max(1) as f64;
+    let longest = children.iter().max_by_key(|p| (p.end_ns - p.start_ns, p.id))?;
+    let n = children.len() as u64;
+    if overlap > AT_ONCE {
+        return None;
+    }
+    let on_path: f64 = children
+        .iter()
+        .flat_map(|child| evidence.threads_of(child.id))
+        .map(|thread| evidence.path_of(thread.id))
+        .sum();
+    let text = format!(
+        "`{}` waited {waiting} for {}, {}the longest (`{}`) took {}.",
+        parent.name,
+        if n == 1 { "one child".to_owned() } else { format!("{n} children") },
+        if n > 1 { "one after the other; " } else { "" },
+        longest.name,
+        Nanos(longest.end_ns - longest.start_ns),
+    );
+    let mut states = crate::model::States::default();
+    for child in &children {
+        states.add(&child.states.0);
+    }
+    let most = states.iter().max_by_key(|&(_, time)| time).map_or(State::Unknown, |(s, _)| s);
+    let headline = format!(
+        "`{}` waits for {}: {} of the run goes through them, mostly {}",
+        parent.name,
+        if n == 1 {
+            format!("its child `{}`", longest.name)
+        } else {
+            format!("{n} children, one after the other (`{}` ...)", longest.name)
+        },
+        words::percent(on_path),
+        words::doing(most),
+    );
+    let severity = if n == 1 { Severity::Note } else { Severity::Cost };
+    let finding = RULE
+        .found(severity, format!("`{}` waits for its children", parent.name), text)
+        .with_time("waited", waiting.0)
+        .with_count("children", n)
+        .with("children at once", overlap, "ratio");
+    // What the children did tells more than that they were waited for.
+    Some(if n > 1 {
+        finding.claiming("child-bound", 0, on_path.min(share), headline)
+    } else {
+        finding
+    })
+}

@@ -1,0 +1,443 @@
+//! What a rule may look at.
+
+use super::queue;
+use super::queue::Wait;
+use crate::analysis::history::Ender;
+use crate::analysis::history::History;
+use crate::analysis::history::Life;
+use crate::analysis::history::Reason;
+use crate::analysis::history::Stay;
+use crate::analysis::names;
+use crate::analysis::report::ConcurrencyModel;
+use crate::analysis::report::FrameRow;
+use crate::analysis::report::Gain;
+use crate::analysis::report::Object;
+use crate::analysis::report::Report;
+use crate::analysis::report::ThreadRow;
+use crate::model::FastMap;
+use crate::model::Nanos;
+use crate::model::StackId;
+use crate::model::State;
+use crate::model::States;
+use crate::model::Symbols;
+use crate::model::ThreadId;
+use std::collections::BTreeMap;
+
+/// What a rule may look at: the report with all but its findings, and sums that several
+/// rules need, made once.
+pub struct Evidence<'a> {
+    /// The report, findings and verdict not yet filled.
+    pub report: &'a Report,
+    /// By thread id; empty if the recording was too long to be looked at in detail.
+    pub lives: Vec<LifeFacts>,
+    /// Waits that a thread ended, by object and thread.
+    pub handed: BTreeMap<(u32, u32), u64>,
+    /// Waits of a thread and their time, by object and thread.
+    pub waited: BTreeMap<(u32, u32), (u64, u64)>,
+    /// Part of the run during which at least one thread waited for a lock or GIL, ns.
+    pub queued: BTreeMap<u32, u64>,
+    /// When a lock was last let go of while another thread waited for it, ns from the start.
+    pub handed_last: BTreeMap<u32, u64>,
+    /// Time on the path of whoever held a lock while another waited for it, by object, ns.
+    pub held: BTreeMap<u32, u64>,
+    /// Where the path was spent: thread, state, own functions (innermost first), ns; longest first.
+    pub spots: Vec<Spot>,
+    /// The concurrency model of each process, once it is known.
+    pub models: Vec<ConcurrencyModel>,
+}
+
+/// A place on the critical path.
+#[derive(Clone, Debug)]
+pub struct Spot {
+    /// Thread id.
+    pub thread: u32,
+    /// State.
+    pub state: &'static str,
+    /// Own functions, innermost first.
+    pub chain: Vec<String>,
+    /// Time on the path.
+    pub ns: u64,
+}
+
+/// What one thread's life shows beyond its sums.
+#[derive(Clone, Debug, Default)]
+pub struct LifeFacts {
+    /// Who made it.
+    pub parent: Option<u32>,
+    /// `sched_yield` and the like: how often.
+    pub yields: u64,
+    /// Waits on conditions that somebody ended.
+    pub signals: u64,
+    /// Those after which the next thing it did was to wait for a lock.
+    pub into_lock: u64,
+    /// CPU time of samples in functions that spin, ns, and the one with most.
+    pub spun: Option<(String, u64)>,
+    /// Where its samples are: own functions of the place with most, innermost first.
+    pub hot: Option<(Vec<String>, u64)>,
+    /// CPU time of all its samples, ns.
+    pub sampled: u64,
+    /// Between two polls.
+    pub turns: Turns,
+    /// It never came out of its last wait: object, state, since when (from the start of the run).
+    pub stuck: Option<(u32, State, u64)>,
+}
+
+/// Stretches of a thread between two waits for work.
+#[derive(Clone, Debug, Default)]
+pub struct Turns {
+    /// How many.
+    pub count: u64,
+    /// How many longer than [`LONG_TURN`].
+    pub long: u64,
+    /// Their time, ns.
+    pub long_ns: u64,
+    /// The longest.
+    pub longest_ns: u64,
+    /// The long ones by state.
+    pub states: States,
+    /// What was waited for in them, by object id.
+    pub objects: BTreeMap<u32, u64>,
+}
+
+/// A turn of an event loop that is longer than this holds up what else is ready.
+pub const LONG_TURN: Nanos = Nanos::from_millis(10);
+/// A thread that goes from one wait to the next faster than this did nothing between.
+const AT_ONCE: Nanos = Nanos(200_000);
+/// Waits looked at for the union of queueing, per object.
+const MOST_QUEUED: usize = 1_000_000;
+/// Functions whose name says that they wait by running.
+const SPINS: [&str; 6] = ["spin", "busy_wait", "cpu_relax", "busywait", "_mm_pause", "yield_now"];
+
+impl<'a> Evidence<'a> {
+    /// Gathers what a history shows. `ids` gives the row of each object.
+    pub fn gather(
+        report: &'a Report,
+        history: Option<&History>,
+        ids: &[u32],
+        symbols: &Symbols,
+    ) -> Self {
+        let mut evidence = Self {
+            report,
+            lives: vec![LifeFacts::default(); report.threads.len()],
+            handed: BTreeMap::new(),
+            waited: BTreeMap::new(),
+            queued: BTreeMap::new(),
+            handed_last: BTreeMap::new(),
+            held: BTreeMap::new(),
+            spots: spots(report),
+            models: Vec::new(),
+        };
+        if let Some(history) = history {
+            let mut queues: BTreeMap<u32, Vec<Wait>> = BTreeMap::new();
+            let mut own = Own { symbols, known: FastMap::default() };
+            for (thread, life) in history.lives() {
+                evidence.take_life(history, ids, thread, life, &mut queues);
+                evidence.take_samples(thread, life, &mut own);
+            }
+            for (id, waits) in queues {
+                evidence.queued.insert(id, queue::union(&waits));
+                let held = queue::held_on_path(waits, &report.critical_path);
+                evidence.held.insert(id, held);
+            }
+        }
+        evidence
+    }
+
+    fn take_life(
+        &mut self,
+        history: &History,
+        ids: &[u32],
+        thread: ThreadId,
+        life: &Life,
+        queues: &mut BTreeMap<u32, Vec<Wait>>,
+    ) {
+        let tokio = self.name_of(thread.0).starts_with("tokio-r");
+        let mut facts = LifeFacts { parent: life.parent.map(|p| p.0), ..LifeFacts::default() };
+        let mut walk = Walk::new(life.start, tokio);
+        for stay in history.stays(thread, Nanos::ZERO) {
+            let state = history.state(stay.object);
+            let id = ids.get(stay.object as usize).copied().filter(|&id| id != u32::MAX);
+            walk.take(&stay, state, id, &mut facts);
+            let (Some(id), true) = (id, state.is_wait() && stay.woken > stay.off) else { continue };
+            let waited = self.waited.entry((id, thread.0)).or_default();
+            *waited = (waited.0 + 1, waited.1 + (stay.woken - stay.off).0);
+            let by = match stay.ender {
+                Ender::Thread(ender) if ender != thread => Some(ender.0),
+                _ => None,
+            };
+            if let Some(by) = by {
+                *self.handed.entry((id, by)).or_default() += 1;
+            }
+            if stay.released && !stay.open {
+                let last = self.handed_last.entry(id).or_default();
+                *last = (*last).max((stay.woken - history.window.0).0);
+            }
+            if matches!(state, State::Lock | State::Gil) {
+                let queue = queues.entry(id).or_default();
+                if queue.len() < MOST_QUEUED {
+                    let start = history.window.0;
+                    let (off, woken) = ((stay.off - start).0, (stay.woken - start).0);
+                    queue.push(Wait { woken, off, by });
+                }
+            }
+        }
+        facts.stuck = walk.stuck(life, ids, history);
+        if let Some(slot) = self.lives.get_mut(thread.0 as usize) {
+            *slot = facts;
+        }
+    }
+
+    fn take_samples(&mut self, thread: ThreadId, life: &Life, own: &mut Own) {
+        let mut by_place: BTreeMap<Vec<String>, u64> = BTreeMap::new();
+        let mut spun: BTreeMap<String, u64> = BTreeMap::new();
+        let mut sampled = 0;
+        for look in &life.samples {
+            sampled += u64::from(look.weight);
+            let place = own.place(look.stack);
+            let Some(name) = place.first() else { continue };
+            let lower = name.to_lowercase();
+            if SPINS.iter().any(|spin| lower.contains(spin)) {
+                *spun.entry(name.clone()).or_default() += u64::from(look.weight);
+            }
+            *by_place.entry(place).or_default() += u64::from(look.weight);
+        }
+        if let Some(facts) = self.lives.get_mut(thread.0 as usize) {
+            facts.sampled = sampled;
+            facts.hot = by_place.into_iter().max_by_key(|(_, ns)| *ns);
+            facts.spun = spun.into_iter().max_by_key(|(_, ns)| *ns);
+        }
+    }
+
+    /// A thread's row.
+    pub fn thread(&self, id: u32) -> Option<&'a ThreadRow> {
+        self.report.threads.get(id as usize)
+    }
+
+    /// A thread's name.
+    pub fn name_of(&self, thread: u32) -> &'a str {
+        self.thread(thread).map_or("", |row| row.name.0.as_str())
+    }
+
+    /// An object.
+    pub fn object(&self, id: u32) -> Option<&'a Object> {
+        self.report.objects.get(id as usize)
+    }
+
+    /// A share of the run.
+    pub fn of_wall(&self, ns: u64) -> f64 {
+        Nanos(ns).share_of(Nanos(self.report.wall_ns))
+    }
+
+    /// The share of the path in a state; 0 without a path.
+    pub fn on_path(&self, state: State) -> f64 {
+        self.of_wall(self.report.path.states.0[state].0)
+    }
+
+    /// The share of the path in a thread.
+    pub fn path_of(&self, thread: u32) -> f64 {
+        let found = self.report.path.threads.iter().find(|on| on.id == thread);
+        found.map_or(0.0, |on| self.of_wall(on.ns))
+    }
+
+    /// The share of the path under a lock that another thread waited for.
+    pub fn path_under(&self, object: u32) -> f64 {
+        let reached = self.report.path.held.iter().find(|on| on.id == object);
+        let reached = reached.map_or(0, |on| on.ns);
+        // Where the lives are not at hand the path itself knows how it came into a holder.
+        self.of_wall(self.held.get(&object).copied().unwrap_or(reached))
+    }
+
+    /// Whether there is a path and it says who the run waited for: where wakers were not
+    /// seen, it ends in a wait for a thread that is not followed.
+    pub fn path_tells(&self) -> bool {
+        let blind: f64 = [State::Join, State::Lock, State::Child, State::Unknown]
+            .into_iter()
+            .map(|state| self.on_path(state))
+            .sum();
+        // Only the kernel tier sees who woke whom; one thread needs no waker.
+        let followed = matches!(self.report.tier, "kernel" | "synthetic");
+        let alone = self.report.threads.len() == 1;
+        self.report.path.thread.is_some() && blind < 0.3 && (followed || alone)
+    }
+
+    /// What replay says about a change that begins so: the usable one that gains most.
+    pub fn gain(&self, change: &str) -> Option<Gain> {
+        let tried = self.report.whatif.iter();
+        let usable = tried.filter(|w| w.refused.is_none() && w.change.starts_with(change));
+        let best = usable.max_by(|a, b| a.speedup.total_cmp(&b.speedup))?;
+        Some(Gain {
+            change: best.change.clone(),
+            speedup: best.speedup,
+            low: best.low,
+            high: best.high,
+        })
+    }
+
+    /// What halving the hold of a lock gains, else what it gains to be rid of it.
+    pub fn lock_gain(&self, lock: u32) -> Option<Gain> {
+        let half = self.gain(&format!("lock:{lock}*0.5"));
+        half.or_else(|| self.gain(&format!("lock:{lock}*")))
+            .or_else(|| self.gain(&format!("lock:{lock}=")))
+    }
+
+    /// Whether being kept out by a lock costs the run anything: not if it would end no sooner with a lock
+    /// that keeps nobody out. Then it may be long that it is held, but not that it is a lock.
+    pub fn keeps_the_run_up(&self, lock: u32) -> bool {
+        self.gain(&format!("lock:{lock}=")).is_none_or(|gain| self.is_real(&gain))
+    }
+
+    /// Whether a gain is large and sure enough to speak of a bottleneck.
+    pub fn is_real(&self, gain: &Gain) -> bool {
+        gain.speedup >= super::LEAST_GAIN
+            && gain.low > 1.0
+            && self.on_path(State::Unknown) <= super::MOST_UNKNOWN
+    }
+
+    /// CPUs that the command could use, its quota included.
+    pub fn cpus(&self) -> f64 {
+        let host = &self.report.host;
+        let quota = host.cpu_quota.map_or(f64::INFINITY, |quota| quota.0 as f64 / 1000.0);
+        f64::from(host.cpus_allowed.max(1)).min(quota.max(0.01))
+    }
+
+    /// A finer cut of the budget whose name begins so, ns.
+    pub fn detail(&self, name: &str) -> u64 {
+        let cuts = self.report.budget.detail.iter();
+        cuts.filter(|cut| cut.name.starts_with(name)).map(|cut| cut.ns).sum()
+    }
+
+    /// For how much of the run all CPUs were taken by this program.
+    pub fn full(&self) -> f64 {
+        let bars = self.report.utilisation.histogram.iter();
+        let full = bars.filter(|bar| f64::from(bar.running_threads) + 0.5 > self.cpus());
+        self.of_wall(full.map(|bar| bar.ns).sum())
+    }
+
+    /// Threads of a process.
+    pub fn threads_of(&self, process: u32) -> impl Iterator<Item = &'a ThreadRow> {
+        self.report.threads.iter().filter(move |thread| thread.process == process)
+    }
+
+    /// A share of a thread's life.
+    pub fn of_life(&self, thread: &ThreadRow, state: State) -> f64 {
+        thread.states.0[state].share_of(thread.states.0.total())
+    }
+
+    /// Threads that waited for an object, with their waits and time.
+    pub fn waiters(&self, object: u32) -> impl Iterator<Item = (u32, u64, u64)> + '_ {
+        let all = self.waited.range((object, 0)..=(object, u32::MAX));
+        all.map(|(&(_, thread), &(waits, ns))| (thread, waits, ns))
+    }
+}
+
+/// What is remembered from one stay to the next.
+struct Walk {
+    tokio: bool,
+    /// When the thread last came out of a wait for work.
+    awake: Option<Nanos>,
+    /// Its states since then.
+    turn: States,
+    objects: BTreeMap<u32, u64>,
+    now: Nanos,
+    /// A condition was just signalled.
+    signalled: Option<Nanos>,
+    last: Option<(Stay, State)>,
+}
+
+impl Walk {
+    fn new(start: Nanos, tokio: bool) -> Self {
+        let turn = States::default();
+        let objects = BTreeMap::new();
+        Self { tokio, awake: None, turn, objects, now: start, signalled: None, last: None }
+    }
+
+    fn take(&mut self, stay: &Stay, state: State, object: Option<u32>, facts: &mut LifeFacts) {
+        let waits = state.is_wait() && stay.woken > stay.off;
+        self.turn[State::Running] += stay.off - self.now;
+        self.now = stay.on;
+        facts.yields += u64::from(stay.left == Reason::Yielded);
+        if waits {
+            let at_once = self.signalled.is_some_and(|at| stay.off - at < AT_ONCE);
+            facts.into_lock += u64::from(at_once && state == State::Lock);
+            let ended = matches!(stay.ender, Ender::Thread(_));
+            self.signalled = (state == State::Condvar && ended).then_some(stay.on);
+            facts.signals += u64::from(self.signalled.is_some());
+            self.last = Some((*stay, state));
+        }
+        let for_work = state == State::Poll || self.tokio && state == State::Condvar;
+        if waits && for_work {
+            if let Some(awake) = self.awake {
+                self.close(stay.off - awake, facts);
+            }
+            self.awake = Some(stay.woken);
+            self.turn = States::default();
+            self.objects.clear();
+            self.turn[State::Runnable] += stay.on - stay.woken;
+            return;
+        }
+        if waits {
+            self.turn[state] += stay.woken - stay.off;
+            if let Some(object) = object {
+                *self.objects.entry(object).or_default() += (stay.woken - stay.off).0;
+            }
+        }
+        self.turn[State::Runnable] += stay.on - stay.woken;
+    }
+
+    fn close(&mut self, turn: Nanos, facts: &mut LifeFacts) {
+        let turns = &mut facts.turns;
+        turns.count += 1;
+        if turn > LONG_TURN {
+            turns.long += 1;
+            turns.long_ns += turn.0;
+            turns.longest_ns = turns.longest_ns.max(turn.0);
+            turns.states.add(&self.turn);
+            for (&object, &ns) in &self.objects {
+                *turns.objects.entry(object).or_default() += ns;
+            }
+        }
+    }
+
+    /// Whether the last wait lasted until the thread was no more, and nobody let go of
+    /// what it waited for.
+    fn stuck(&self, life: &Life, ids: &[u32], history: &History) -> Option<(u32, State, u64)> {
+        let (stay, state) = self.last?;
+        let to_the_end = life.end - stay.woken < Nanos::from_millis(2);
+        let id = ids.get(stay.object as usize).copied().filter(|&id| id != u32::MAX)?;
+        let never = stay.open || !stay.released;
+        (to_the_end && never).then(|| (id, state, (stay.off - history.window.0).0))
+    }
+}
+
+/// The innermost own functions of stacks.
+struct Own<'a> {
+    symbols: &'a Symbols,
+    known: FastMap<StackId, Vec<String>>,
+}
+
+impl Own<'_> {
+    fn place(&mut self, stack: StackId) -> Vec<String> {
+        const DEEPEST: usize = 3;
+        let symbols = self.symbols;
+        let find =
+            || chain(&names::frames(symbols, stack)).into_iter().take(DEEPEST).collect::<Vec<_>>();
+        self.known.entry(stack).or_insert_with(find).clone()
+    }
+}
+
+/// The program's own functions of a stack, innermost first.
+pub fn chain(stack: &[FrameRow]) -> Vec<String> {
+    let own = stack.iter().rev().filter(|frame| names::is_own(frame));
+    own.map(|frame| names::short(&frame.name)).collect()
+}
+
+fn spots(report: &Report) -> Vec<Spot> {
+    let mut sums: BTreeMap<(u32, &'static str, Vec<String>), u64> = BTreeMap::new();
+    for step in report.critical_path.iter().filter(|step| !step.stack.is_empty()) {
+        *sums.entry((step.thread, step.state, chain(&step.stack))).or_default() += step.ns;
+    }
+    let spot = |((thread, state, chain), ns)| Spot { thread, state, chain, ns };
+    let mut spots: Vec<Spot> = sums.into_iter().map(spot).collect();
+    spots.sort_by_key(|spot| std::cmp::Reverse(spot.ns));
+    spots
+}

@@ -1,0 +1,82 @@
+//! More ready threads than CPUs.
+
+use super::Evidence;
+use super::Rule;
+use super::words;
+use crate::analysis::report::Finding;
+use crate::analysis::report::Severity;
+use crate::model::Nanos;
+use crate::model::State;
+
+pub const RULE: Rule = Rule {
+    id: "oversubscription",
+    title: "more ready threads than CPUs",
+    reports: "How long threads of this program were ready to run while others of the program had the \
+              CPUs.",
+    matters: "ready threads that wait gain nothing and cost switches and cache misses",
+    try_this: "Use as many CPU-bound threads as there are CPUs (`nproc`, the cgroup's quota included); \
+               more CPUs help as long as there are ready threads.",
+    check,
+};
+
+/// This much of the path in the run queue makes it the story of the run.
+const MAJOR: f64 = 0.25;
+
+fn check(evidence: &Evidence) -> Vec<Finding> {
+    let report = evidence.report;
+    let states = &report.budget.states.0;
+    let (queued, ran) = (states[State::Runnable], states[State::Running]);
+    let own = Nanos(evidence.detail("runnable: preempted by this program"));
+    let used = report.utilisation.mean_cpus / evidence.cpus();
+    let path = evidence.on_path(State::Runnable);
+    let workers = report.threads.iter().filter(|thread| {
+        let life = thread.states.0.total();
+        let busy = thread.states.0[State::Running] + thread.states.0[State::Runnable];
+        busy.share_of(life) >= 0.5 && thread.end_ns - thread.start_ns > report.wall_ns / 5
+    });
+    let workers: Vec<u32> = workers.map(|thread| thread.id).collect();
+    let crowded = workers.len() as f64 > evidence.cpus() && own.share_of(queued) >= 0.2;
+    let full = used >= 0.9 && queued > ran;
+    let queues = crowded && path >= 0.1;
+    if !queues && !full {
+        return Vec::new();
+    }
+    let gain = evidence.gain("cpus=").filter(|gain| evidence.is_real(gain));
+    let cpus = report.host.cpus_allowed;
+    let n = workers.len() as u64;
+    let others = evidence.detail("runnable: preempted by other processes");
+    let beside = if others > queued.0 / 4 {
+        format!(" ({} of it because other processes took the CPU)", Nanos(others))
+    } else {
+        String::new()
+    };
+    let text = format!(
+        "{} wanted to run most of the time and {} allowed: they were ready but without a CPU for \
+         {queued}{beside} and ran for {ran}.",
+        words::count(n, "thread"),
+        if cpus == 1 { "1 CPU was".to_owned() } else { format!("{cpus} CPUs were") },
+    );
+    let outcome = gain.as_ref().map_or_else(
+        || "more CPUs or fewer threads, not faster locks, would shorten that".to_owned(),
+        |gain| format!("with `{}` the run would be {} faster", gain.change, words::times(gain)),
+    );
+    let headline = format!(
+        "{} compete for {} and spent {} of their time ready but waiting for one{}: {outcome}",
+        words::count(n, "thread"),
+        words::count(cpus.into(), "CPU"),
+        words::percent(queued.share_of(states.total())),
+        words::spot_of(evidence, State::Running)
+            .map_or_else(String::new, |(chain, _)| format!(", running{}", words::inside(&chain))),
+    );
+    let severity = if gain.is_some() { Severity::Bottleneck } else { Severity::Cost };
+    let share = path.max(used * queued.share_of(queued + ran));
+    let finding = RULE
+        .found(severity, format!("{n} busy threads for {}", words::count(cpus.into(), "CPU")), text)
+        .with_threads(workers)
+        .with_time("ready, without a CPU", queued.0)
+        .with_time("of it preempted by this program", own.0)
+        .with_share("of the path in the run queue", path)
+        .with_gain(gain);
+    let tells = share >= MAJOR || full;
+    vec![if tells { finding.claiming("oversubscribed", 4, share, headline) } else { finding }]
+}

@@ -1,0 +1,40 @@
+//! Sleeping that the run waits for.
+
+use super::Evidence;
+use super::Rule;
+use super::on_path::MAJOR;
+use super::on_path::OnPath;
+use super::on_path::outcome;
+use super::words;
+use crate::analysis::report::Finding;
+use crate::model::State;
+
+pub const RULE: Rule = Rule {
+    id: "sleep-in-path",
+    title: "the run waits for a timer",
+    reports: "Sleeps (nanosleep, timed polls) on the critical path, and the function that sleeps.",
+    matters: "nothing makes the run faster than that sleep lets it be",
+    try_this: "Wait for the event itself instead of for a time, sleep for less, or do other work meanwhile.",
+    check,
+};
+
+fn check(evidence: &Evidence) -> Vec<Finding> {
+    let Some(slept) = OnPath::of(evidence, &[State::Sleep]) else { return Vec::new() };
+    let place = slept.place();
+    let part = words::percent(slept.share);
+    let text = format!("{part} of the critical path ({}) is spent asleep{place}.", slept.time);
+    let function = slept.chain.first().cloned().unwrap_or_default();
+    let change = format!("section:{function}*");
+    let change = if function.is_empty() { "" } else { &change };
+    let title = "the run waits for a timer".to_owned();
+    let finding = slept.found(&RULE, evidence, change, title, text);
+    let alone = evidence.report.threads.len() == 1;
+    let who = if alone { "it".to_owned() } else { slept.who(evidence) };
+    let headline = if slept.share > 0.9 {
+        format!("the run is spent asleep: {who} slept{place} for {part} of it{}", outcome(&finding))
+    } else {
+        format!("{part} of the run {who} slept{place}{}", outcome(&finding))
+    };
+    let tells = slept.share >= MAJOR;
+    vec![if tells { finding.claiming("sleep-bound", 1, slept.share, headline) } else { finding }]
+}

@@ -1,0 +1,69 @@
+//! A lock that some threads hardly ever get.
+
+use super::Evidence;
+use super::Rule;
+use super::words;
+use crate::analysis::report::Finding;
+use crate::analysis::report::Object;
+use crate::analysis::report::Severity;
+use crate::model::Nanos;
+use std::collections::BTreeMap;
+
+pub const RULE: Rule = Rule {
+    id: "starvation",
+    title: "an unfair lock: some threads hardly ever get it",
+    reports: "How often each thread let go of a contended lock, most against least, where threads \
+              that wanted it waited for most of their lives.",
+    matters: "the starved threads' work comes late or not at all, though the lock is busy all the time",
+    try_this: "Use a fair lock (a ticket lock, `parking_lot`'s `unlock_fair`), or stay outside the lock \
+               for a moment before taking it again.",
+    check,
+};
+
+/// Most against least from which a lock is unfair.
+const UNFAIR: u64 = 5;
+
+fn check(evidence: &Evidence) -> Vec<Finding> {
+    let locks = evidence.report.objects.iter().filter(|object| object.kind == "lock");
+    locks.filter_map(|lock| judge(evidence, lock)).take(2).collect()
+}
+
+fn judge(evidence: &Evidence, lock: &Object) -> Option<Finding> {
+    if lock.waiters < 2 || lock.waits < 20 {
+        return None;
+    }
+    let mut held: BTreeMap<u32, u64> = BTreeMap::new();
+    for (&(_, thread), &count) in evidence.handed.range((lock.id, 0)..=(lock.id, u32::MAX)) {
+        held.insert(thread, count);
+    }
+    let most = held.values().copied().max()?;
+    let starved: Vec<(u32, u64)> = evidence
+        .waiters(lock.id)
+        .filter(|&(thread, _, ns)| {
+            let life = evidence.thread(thread).map_or(0, |row| row.end_ns - row.start_ns);
+            // It wanted the lock and nothing else.
+            ns * 2 > life && held.get(&thread).copied().unwrap_or(0) * UNFAIR <= most
+        })
+        .map(|(thread, _, ns)| (thread, ns))
+        .collect();
+    let &(worst, waited) = starved.iter().max_by_key(|&&(_, ns)| ns)?;
+    let least = held.get(&worst).copied().unwrap_or(0);
+    let luckiest = held.iter().max_by_key(|&(_, &count)| count).map(|(&thread, _)| thread)?;
+    let text = format!(
+        "`{}` handed the lock taken in {} on {most} times, `{}` {least} times in {} of waiting \
+         (longest wait {}).",
+        evidence.name_of(luckiest),
+        words::site_of(lock),
+        evidence.name_of(worst),
+        Nanos(waited),
+        Nanos(lock.max_wait_ns),
+    );
+    let title = format!("{} starved at one lock", words::count(starved.len() as u64, "thread"));
+    Some(
+        RULE.found(Severity::Cost, title, text)
+            .about(lock.id)
+            .with_threads(starved.iter().map(|&(thread, _)| thread))
+            .with_count("most often", most)
+            .with_count("least often", least),
+    )
+}

@@ -1,0 +1,189 @@
+//! Numbers and stacks in plain words.
+
+use super::Evidence;
+use super::evidence::chain;
+use crate::analysis::report::FrameRow;
+use crate::analysis::report::Gain;
+use crate::analysis::report::Object;
+use crate::model::Nanos;
+use crate::model::State;
+use std::collections::BTreeMap;
+
+/// "73 %".
+pub fn percent(share: f64) -> String {
+    match share {
+        0.0 => "0 %".to_owned(),
+        ..0.01 => "under 1 %".to_owned(),
+        _ => format!("{:.0} %", share * 100.0),
+    }
+}
+
+/// "1 thread", "4 threads".
+pub fn count(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// "`a`, `b` and 3 more".
+pub fn list(names: &[String]) -> String {
+    const MOST: usize = 3;
+    let shown: Vec<String> = names.iter().take(MOST).map(|name| format!("`{name}`")).collect();
+    match (shown.as_slice(), names.len()) {
+        ([], _) => String::new(),
+        ([one], 1) => one.clone(),
+        ([first @ .., last], n) if n <= MOST => format!("{} and {last}", first.join(", ")),
+        (_, n) => format!("{} and {} more", shown.join(", "), n - MOST),
+    }
+}
+
+/// Threads by name: "`a`, `b`", or "5 threads `python3`" where they share it.
+pub fn threads(evidence: &Evidence, ids: impl Iterator<Item = u32>) -> String {
+    let mut names: Vec<(String, u64)> = Vec::new();
+    for id in ids {
+        let name = evidence.name_of(id);
+        match names.iter_mut().find(|(known, _)| known == name) {
+            Some((_, n)) => *n += 1,
+            None => names.push((name.to_owned(), 1)),
+        }
+    }
+    match names.as_slice() {
+        [(name, n)] if *n > 1 => format!("{n} threads `{name}`"),
+        _ => list(&names.into_iter().map(|(name, _)| name).collect::<Vec<_>>()),
+    }
+}
+
+/// "1 thread waits", "4 threads wait".
+pub fn they(n: u64, what: &str, verb: &str) -> String {
+    if n == 1 { format!("1 {what} {verb}s") } else { format!("{n} {what}s {verb}") }
+}
+
+/// What a change of a lock does, and the gain: "halving the hold makes the run 1.4x ... faster".
+pub fn lock_change(gain: &Gain) -> String {
+    let what = match gain.change.rsplit_once(['*', '=']) {
+        Some((_, "0.5")) => "halving the hold".to_owned(),
+        Some((_, "free")) => "doing without it".to_owned(),
+        Some((_, factor)) => format!("holding it {factor} times as long"),
+        None => gain.change.clone(),
+    };
+    format!("{what} makes the run {} faster", times(gain))
+}
+
+/// "1.41x [1.38-1.43]".
+pub fn times(gain: &Gain) -> String {
+    format!("{:.2}x [{:.2}-{:.2}]", gain.speedup, gain.low, gain.high)
+}
+
+/// What a thread in a state is doing.
+pub fn doing(state: State) -> &'static str {
+    match state {
+        State::Running => "running",
+        State::Runnable => "ready but without a CPU",
+        State::Lock => "itself waiting for a lock",
+        State::Gil => "waiting for the GIL",
+        State::Condvar => "waiting to be signalled",
+        State::Join => "waiting for another thread",
+        State::Sleep => "asleep",
+        State::Disk => "waiting for a file or the disk",
+        State::Network => "waiting for the network",
+        State::Pipe => "waiting at a pipe",
+        State::Poll => "polling",
+        State::Child => "waiting for a child",
+        State::PageFault => "waiting for memory to be paged in",
+        State::Stopped => "stopped",
+        State::Other => "in another system call",
+        State::Unknown => "doing what was not seen",
+    }
+}
+
+/// " in `sleep_ms` < `service` < `settle`", as far as it helps; empty without names.
+pub fn inside(chain: &[String]) -> String {
+    const DEEPEST: usize = 3;
+    let mut shown: Vec<String> = Vec::new();
+    for name in chain {
+        if shown.len() == DEEPEST || (name == "main" && !shown.is_empty()) {
+            break;
+        }
+        shown.push(format!("`{name}`"));
+    }
+    if shown.is_empty() { String::new() } else { format!(" in {}", shown.join(" < ")) }
+}
+
+/// What the holders of an object did while it was waited for.
+pub struct Held {
+    /// The state they were mostly in, and its share of the blame.
+    pub mostly: Option<(State, f64)>,
+    /// Share of the blame in which they were ready but had no CPU.
+    pub runnable: f64,
+    /// The innermost function of theirs that leads to the wait as well: it holds the lock.
+    pub function: Option<String>,
+    /// Own functions of the one most to blame below that one, innermost first.
+    pub within: Vec<String>,
+}
+
+impl Held {
+    /// Looks at an object's holders.
+    pub fn of(object: &Object) -> Self {
+        let mut states: BTreeMap<State, u64> = BTreeMap::new();
+        for did in object.holders.iter().flat_map(|holder| &holder.doing) {
+            if let Some(state) = State::from_name(did.state) {
+                *states.entry(state).or_default() += did.ns;
+            }
+        }
+        let total: u64 = states.values().sum();
+        let share = |ns: u64| Nanos(ns).share_of(Nanos(total));
+        let runnable = states.get(&State::Runnable).copied().map_or(0.0, share);
+        let mostly = states.into_iter().max_by_key(|&(_, ns)| ns);
+        let stack = object.holders.iter().map(|holder| &holder.stack).find(|s| !s.is_empty());
+        let chain = stack.map_or_else(Vec::new, |stack| chain(stack));
+        let waiting = object.sites.first().map_or_else(Vec::new, |site| own(&site.stack));
+        let function = chain.iter().find(|name| waiting.contains(name)).cloned();
+        let depth = chain.iter().position(|name| Some(name) == function.as_ref());
+        let within = chain[..depth.unwrap_or(chain.len())].to_vec();
+        Self {
+            mostly: mostly.filter(|_| total > 0).map(|(state, ns)| (state, share(ns))),
+            runnable,
+            function,
+            within,
+        }
+    }
+
+    /// "mostly asleep (92 %) in `sleep_ms` < `service`".
+    pub fn sentence(&self) -> Option<String> {
+        let (state, share) = self.mostly?;
+        let mostly = if share > 0.97 { String::new() } else { format!(" ({})", percent(share)) };
+        Some(format!("mostly {}{mostly}{}", doing(state), self.place()))
+    }
+
+    /// The same without the share.
+    pub fn brief(&self) -> Option<String> {
+        let (state, _) = self.mostly?;
+        Some(format!("mostly {}{}", doing(state), self.place()))
+    }
+
+    fn place(&self) -> String {
+        match inside(&self.within) {
+            place if place.is_empty() && self.function.is_some() => " there".to_owned(),
+            place => place,
+        }
+    }
+}
+
+fn own(stack: &[FrameRow]) -> Vec<String> {
+    chain(stack)
+}
+
+/// "`settle`", the function that waits for an object, or holds it; its label if no stack says.
+pub fn site_of(object: &Object) -> String {
+    let site = object.sites.first().and_then(|site| chain(&site.stack).into_iter().next());
+    let site = Held::of(object).function.or(site);
+    site.map_or_else(|| format!("code without names ({})", object.label), |f| format!("`{f}`"))
+}
+
+/// Where on the path most of a state was spent: the chain and its time.
+pub fn spot_of(evidence: &Evidence, state: State) -> Option<(Vec<String>, u64)> {
+    let mut sums: BTreeMap<&[String], u64> = BTreeMap::new();
+    for spot in evidence.spots.iter().filter(|s| s.state == state.name() && !s.chain.is_empty()) {
+        *sums.entry(&spot.chain).or_default() += spot.ns;
+    }
+    let most = sums.into_iter().max_by_key(|&(_, ns)| ns)?;
+    Some((most.0.to_vec(), most.1))
+}

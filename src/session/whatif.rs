@@ -1,0 +1,87 @@
+//! `timesink whatif`: the answer of a replay, in words or for programs.
+
+use super::not_the_trace;
+use super::open;
+use super::to_output;
+use crate::analysis::replay::Answer;
+use crate::analysis::replay::what_if;
+use crate::cli::WhatIfArgs;
+use crate::cli::WhatIfFormat;
+use anyhow::Result;
+use anyhow::anyhow;
+use std::io;
+use std::io::Write;
+
+/// The schema of the answer for programs.
+const SCHEMA: &str = "timesink.whatif/1";
+
+/// Answers the changes of the command line. A refused replay is an answer, too.
+pub fn answer(args: &WhatIfArgs) -> Result<u8> {
+    not_the_trace(&args.trace, args.output.as_deref())?;
+    let (trace, _) = open(&args.trace)?;
+    let answer = what_if(&trace, &args.changes).map_err(|error| anyhow!("{error}"))?;
+    to_output(args.output.as_deref(), &mut |out| match args.format {
+        WhatIfFormat::Text => text(&answer, out),
+        WhatIfFormat::Json => json(&answer, out),
+    })
+}
+
+fn json(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
+    #[derive(serde::Serialize)]
+    struct Shown<'a> {
+        schema: &'a str,
+        #[serde(flatten)]
+        answer: &'a Answer,
+    }
+    serde_json::to_writer_pretty(&mut *out, &Shown { schema: SCHEMA, answer })?;
+    writeln!(out)
+}
+
+fn text(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "if       {}", answer.changes.join("  and  "))?;
+    for note in &answer.notes {
+        writeln!(out, "         {note}")?;
+    }
+    writeln!(out, "target   {}", answer.target.text)?;
+    if let Some(identity) = &answer.identity {
+        writeln!(
+            out,
+            "check    the run took {}, its unchanged replay takes {} ({:+.1} %)",
+            seconds(identity.observed_ns),
+            seconds(identity.replayed_ns),
+            identity.error * 100.0
+        )?;
+    }
+    match &answer.refused {
+        Some(reason) => writeln!(out, "answer   none: {reason}")?,
+        None => {
+            writeln!(
+                out,
+                "answer   {:.2}x as fast ({:.2} to {:.2}): {}",
+                answer.speedup,
+                answer.low,
+                answer.high,
+                gain(answer)
+            )?;
+        }
+    }
+    writeln!(out, "unseen   {}", answer.blind_spots)
+}
+
+fn gain(answer: &Answer) -> String {
+    let after = seconds(answer.after_ns);
+    let what = if answer.target.kind == "root-exit" {
+        format!("the run would take {after}")
+    } else {
+        format!("the same work would take {after}")
+    };
+    if answer.low <= 1.0 && answer.high >= 1.0 || (answer.speedup - 1.0).abs() < 0.005 {
+        return format!("no gain that could be told from chance; {what}");
+    }
+    what
+}
+
+fn seconds(ns: u64) -> String {
+    let seconds = ns as f64 / 1e9;
+    if seconds >= 1.0 { format!("{seconds:.2} s") } else { format!("{:.1} ms", seconds * 1e3) }
+}

@@ -1,0 +1,934 @@
+//! Every rule on a drawn recording that it must find, and on one that nearly is and that it
+//! must leave alone; and the verdicts.
+
+mod scene;
+
+use scene::*;
+use std::collections::BTreeSet;
+use timesink::analysis::Finding;
+use timesink::analysis::Report;
+use timesink::analysis::Severity;
+use timesink::analysis::WhatIf;
+use timesink::analysis::analyse;
+use timesink::analysis::judge_again;
+use timesink::analysis::rules;
+use timesink::model::*;
+
+const MS: u64 = 1_000_000;
+const MAIN: u32 = 100;
+const LOCK: Call = Call {
+    number: FUTEX,
+    arg0: 0x1000,
+    arg1: 0x80,
+    arg2: 2,
+    fd: FdKind::None,
+    device: 0,
+    inode: 0,
+};
+const QUEUE: Call = Call { number: FUTEX, arg0: 0x2000, arg1: 0x189, ..LOCK };
+const JOIN: Call = Call { number: FUTEX, arg0: 0x3000, arg1: 0x109, ..LOCK };
+const TIMER: Call =
+    Call { number: NANOSLEEP, arg0: 0, arg1: 0, arg2: 0, fd: FdKind::None, device: 0, inode: 0 };
+const FOREIGN: u32 = 9;
+
+/// A scene with short words for what happens in it.
+struct Play(Scene);
+
+impl Play {
+    fn new() -> Self {
+        let mut scene = Scene::default();
+        scene.root(MAIN, b"/usr/bin/app", &["app"]);
+        Self(scene)
+    }
+
+    fn thread(&mut self, tid: u32, name: &str) {
+        self.0.thread(tid, MAIN, name.as_bytes());
+    }
+
+    /// Threads `name-TID`.
+    fn crew(&mut self, tids: &[u32], name: &str) {
+        for &tid in tids {
+            self.thread(tid, &format!("{name}-{tid}"));
+        }
+    }
+
+    fn end_all(&mut self, tids: &[u32]) {
+        for &tid in tids {
+            self.end(tid);
+        }
+    }
+
+    fn run(&mut self, tid: u32, ns: u64, at: &[&str]) {
+        let stack = self.0.stack(at);
+        self.0.run(tid, ns, Some(stack));
+    }
+
+    fn sleep(&mut self, tid: u32, ns: u64, at: &[&str]) {
+        let stack = self.0.stack(at);
+        self.0.wait(tid, ns, 0, TIMER, Some(stack));
+    }
+
+    /// Waits until an instant (from the start) in a call, woken by a thread that lets go.
+    fn until(&mut self, tid: u32, at: u64, call: Call, by: u32, stack: &[&str]) {
+        let stack = self.0.stack(stack);
+        let ns = (Scene::BEGIN + at).saturating_sub(self.0.now(tid));
+        self.0.wait_by(tid, ns, 0, Some(call), Some(stack), Some(Scene::waker(by, call)));
+    }
+
+    fn now(&self, tid: u32) -> u64 {
+        self.0.now(tid) - Scene::BEGIN
+    }
+
+    fn end(&mut self, tid: u32) {
+        self.0.end(tid, MAIN, None);
+    }
+
+    /// Main waits for threads, one after the other, and ends.
+    fn join(mut self, threads: &[u32]) -> MemoryTrace {
+        for &tid in threads {
+            let end = self.now(tid);
+            if end > self.now(MAIN) {
+                let call = Call { arg0: 0x30_0000 + u64::from(tid), ..JOIN };
+                self.until(MAIN, end, call, tid, &["main", "pthread_join"]);
+            }
+        }
+        self.0.end(MAIN, MAIN, Some(0));
+        self.0.build(&["app"])
+    }
+
+    fn finish(self) -> MemoryTrace {
+        self.join(&[])
+    }
+
+    /// Threads that take a first-come lock again and again: asleep under it, asleep outside.
+    fn lock_loop(
+        &mut self,
+        tids: &[u32],
+        names: [&str; 2],
+        word: u64,
+        times: [u64; 2],
+        until: u64,
+    ) {
+        let [settle, outside] = names;
+        let lock = Call { arg0: word, ..LOCK };
+        let mut wants: BTreeSet<(u64, u32)> = tids.iter().map(|&t| (self.now(t), t)).collect();
+        let mut last: Option<(u64, u32)> = None;
+        while let Some((at, tid)) = wants.pop_first() {
+            if at >= until {
+                continue;
+            }
+            if let Some((free, holder)) = last
+                && free > at
+            {
+                self.until(
+                    tid,
+                    free,
+                    lock,
+                    holder,
+                    &["start_thread", "work", settle, "__lll_lock_wait"],
+                );
+            }
+            self.sleep(tid, times[0], &["start_thread", "work", settle, "nap"]);
+            last = Some((self.now(tid), tid));
+            if times[1] > 0 {
+                self.sleep(tid, times[1], &["start_thread", "work", outside, "nap"]);
+            }
+            wants.insert((self.now(tid), tid));
+        }
+    }
+}
+
+fn found<'r>(report: &'r Report, rule: &str) -> Vec<&'r Finding> {
+    report.findings.iter().filter(|finding| finding.rule == rule).collect()
+}
+
+#[track_caller]
+fn fires<'r>(report: &'r Report, rule: &str) -> &'r Finding {
+    let all: Vec<&str> = report.findings.iter().map(|f| f.rule).collect();
+    let first = found(report, rule).into_iter().next();
+    first.unwrap_or_else(|| panic!("`{rule}` is not among {all:?}"))
+}
+
+#[track_caller]
+fn silent(report: &Report, rule: &str) {
+    let found = found(report, rule);
+    assert!(found.is_empty(), "`{rule}` found: {}", found[0].text);
+}
+
+fn report(trace: &MemoryTrace) -> Report {
+    let report = analyse(trace, None);
+    for finding in &report.findings {
+        assert!(rules::rule(finding.rule).is_some(), "{} has no rule", finding.rule);
+        assert!(!finding.text.is_empty() && !finding.advice.is_empty());
+        assert!(!finding.text.contains("  "), "{}", finding.text);
+    }
+    report
+}
+
+/// The same report after a replay said so.
+fn with_gain(trace: &MemoryTrace, change: &str, speedup: [f64; 3]) -> Report {
+    let mut report = report(trace);
+    let [low, middle, high] = speedup;
+    report.whatif = vec![tried(change, middle, low, high)];
+    judge_again(&mut report, trace);
+    report
+}
+
+fn tried(change: &str, speedup: f64, low: f64, high: f64) -> WhatIf {
+    WhatIf { change: change.to_owned(), speedup, low, high, refused: None }
+}
+
+/// Workload 1 of the design: four threads, a lock held 3 ms of 10.
+fn contended() -> MemoryTrace {
+    let mut play = Play::new();
+    let tids = [101, 102, 103, 104];
+    play.crew(&tids, "worker");
+    play.lock_loop(&tids, ["settle", "prepare"], 0x1000, [3 * MS, 7 * MS], 300 * MS);
+    play.end_all(&tids);
+    play.join(&tids)
+}
+
+/// Workload 20: loggers queue for long on A, workers for short on B, and B decides.
+fn decoy() -> MemoryTrace {
+    let mut play = Play::new();
+    let loggers = [111, 112, 113, 114, 115, 116];
+    let workers = [101, 102, 103, 104];
+    play.crew(&loggers, "logger");
+    play.crew(&workers, "worker");
+    play.lock_loop(&loggers, ["write_log", "rest"], 0x1000, [10 * MS, 0], 230 * MS);
+    play.lock_loop(&workers, ["settle", "prepare"], 0x2000, [3 * MS, 7 * MS], 300 * MS);
+    play.end_all(&workers);
+    play.join(&workers)
+}
+
+fn id_of(report: &Report, address: u64) -> u32 {
+    report.objects.iter().find(|object| object.address == address).expect("the lock").id
+}
+
+#[test]
+fn a_lock_under_most_of_the_path_is_a_cost_until_replay_gains() {
+    let trace = contended();
+    let plain = report(&trace);
+    let finding = fires(&plain, "lock-bottleneck");
+    assert_eq!(finding.severity, Severity::Cost);
+    assert!(
+        finding.text.contains("`settle`") && finding.text.contains("not known"),
+        "{}",
+        finding.text
+    );
+    assert_eq!(plain.verdict.kind, "lock-bound");
+    let headline = &plain.verdict.headline;
+    assert!(headline.contains("held in `settle`") && headline.contains("asleep"), "{headline}");
+
+    let lock = id_of(&plain, 0x1000);
+    let gained = with_gain(&trace, &format!("lock:{lock}*0.5"), [1.38, 1.41, 1.43]);
+    let finding = fires(&gained, "lock-bottleneck");
+    assert_eq!(finding.severity, Severity::Bottleneck);
+    assert_eq!(finding.gain.as_ref().map(|gain| gain.speedup), Some(1.41));
+    assert!(gained.verdict.headline.contains("1.41x [1.38-1.43]"), "{}", gained.verdict.headline);
+    assert_eq!(gained.findings[0].rule, "lock-bottleneck");
+}
+
+#[test]
+fn a_gain_too_small_or_unsure_is_no_bottleneck() {
+    let trace = contended();
+    let change = format!("lock:{}*0.5", id_of(&report(&trace), 0x1000));
+    for speedup in [[1.01, 1.02, 1.04], [0.97, 1.2, 1.5]] {
+        let report = with_gain(&trace, &change, speedup);
+        let any = report.findings.iter().any(|f| f.severity == Severity::Bottleneck);
+        assert!(!any, "{speedup:?}");
+        assert_ne!(report.verdict.kind, "lock-bound", "{speedup:?}");
+    }
+    // Another lock's gain is not this one's.
+    let other =
+        with_gain(&trace, &format!("{}1*0.5", change.trim_end_matches("*0.5")), [1.3, 1.4, 1.5]);
+    assert_eq!(fires(&other, "lock-bottleneck").severity, Severity::Cost);
+}
+
+#[test]
+fn a_lock_that_nobody_queues_for_is_left_alone() {
+    let mut play = Play::new();
+    play.thread(101, "worker-1");
+    play.lock_loop(&[101], ["settle", "prepare"], 0x1000, [3 * MS, 7 * MS], 200 * MS);
+    play.end(101);
+    let report = report(&play.join(&[101]));
+    silent(&report, "lock-bottleneck");
+    assert_eq!(report.verdict.kind, "sleep-bound");
+}
+
+#[test]
+fn the_decoy_is_named_and_costs_nothing() {
+    let report = report(&decoy());
+    let (a, b) = (id_of(&report, 0x1000), id_of(&report, 0x2000));
+    assert!(report.objects[a as usize].wait_ns > 3 * report.objects[b as usize].wait_ns);
+    assert_eq!((report.verdict.kind, report.verdict.object), ("lock-bound", Some(b)));
+    assert!(report.verdict.headline.contains("`settle`"), "{}", report.verdict.headline);
+    let note = fires(&report, "costless-wait");
+    assert_eq!((note.severity, note.object), (Severity::Note, Some(a)));
+    assert!(note.text.contains("`write_log`"), "{}", note.text);
+    // And the lock that decides is not said to cost nothing.
+    assert!(found(&report, "costless-wait").iter().all(|note| note.object != Some(b)));
+}
+
+#[test]
+fn a_gain_decides_between_two_locks() {
+    let trace = decoy();
+    let mut report = report(&trace);
+    let (a, b) = (id_of(&report, 0x1000), id_of(&report, 0x2000));
+    report.whatif = vec![
+        tried(&format!("lock:{a}*0.5"), 1.0, 0.99, 1.01),
+        tried(&format!("lock:{b}*0.5"), 1.41, 1.4, 1.42),
+    ];
+    judge_again(&mut report, &trace);
+    assert_eq!(report.verdict.object, Some(b));
+    let bottlenecks: Vec<Option<u32>> = report
+        .findings
+        .iter()
+        .filter(|f| f.severity == Severity::Bottleneck)
+        .map(|f| f.object)
+        .collect();
+    assert_eq!(bottlenecks, [Some(b)]);
+    let note = fires(&report, "costless-wait");
+    assert!(note.object == Some(a) && note.text.contains("replay"), "{}", note.text);
+}
+
+/// Two threads that take two locks in opposite order; a third
+/// thread may be there as well.
+fn stuck(both: bool, third: bool) -> MemoryTrace {
+    let mut play = Play::new();
+    play.thread(101, "one");
+    play.thread(102, "other");
+    for (tid, word, name) in
+        [(101, 0x1000, "first"), (102, if both { 0x1040 } else { 0x1000 }, "second")]
+    {
+        play.run(tid, MS, &["start_thread", name]);
+        let lock = Call { arg0: word, ..LOCK };
+        // The end of the process cuts the wait short: nobody let go of the word.
+        let waker = Waker { call: None, arg0: 0, ..Scene::waker(MAIN, lock) };
+        let stack = play.0.stack(&["start_thread", name, "__lll_lock_wait"]);
+        play.0.wait_by(tid, 399 * MS, 0, Some(lock), Some(stack), Some(waker));
+        play.end(tid);
+    }
+    if third {
+        play.thread(103, "slow");
+        play.sleep(103, 400 * MS, &["start_thread", "hold_both"]);
+        play.end(103);
+    }
+    play.sleep(MAIN, 400 * MS, &["main", "nap"]);
+    play.finish()
+}
+
+#[test]
+fn a_deadlock_is_printed_as_a_cycle() {
+    let report = report(&stuck(true, false));
+    let finding = fires(&report, "deadlock");
+    assert!(
+        finding.text.contains("`one` (101)") && finding.text.contains("`second`"),
+        "{}",
+        finding.text
+    );
+    assert_eq!(report.verdict.kind, "deadlock");
+    silent(&report, "lock-bottleneck");
+}
+
+#[test]
+fn two_that_wait_for_one_lock_or_for_a_slow_third_are_no_deadlock() {
+    silent(&report(&stuck(false, false)), "deadlock");
+    silent(&report(&stuck(true, true)), "deadlock");
+}
+
+/// Threads of an interpreter that wait for its lock for `waits` ms of every 10.
+fn interpreter(waits: u64) -> MemoryTrace {
+    let mut play = Play::new();
+    let gil = Call { arg0: 0x5000, arg1: 0x89, ..LOCK };
+    for (tid, other, first) in [(101, 102, true), (102, 101, false)] {
+        play.thread(tid, &format!("py-{tid}"));
+        if !first {
+            play.run(tid, (10 - waits) * MS, &["start_thread", "crunch"]);
+        }
+        while play.now(tid) < 200 * MS {
+            let until = play.now(tid) + waits * MS;
+            play.until(tid, until, gil, other, &["start_thread", "crunch", "take_gil"]);
+            play.run(tid, (10 - waits) * MS, &["start_thread", "crunch"]);
+        }
+        play.end(tid);
+    }
+    play.join(&[101, 102])
+}
+
+#[test]
+fn threads_that_take_turns_under_the_gil() {
+    let report = report(&interpreter(5));
+    assert!(fires(&report, "gil-bound").text.contains("`crunch`"));
+    assert_eq!(report.verdict.kind, "gil-bound");
+}
+
+#[test]
+fn waiting_briefly_for_the_gil_is_normal() {
+    let mut play = Play::new();
+    let gil = Call { arg0: 0x5000, arg1: 0x89, ..LOCK };
+    play.thread(101, "py-1");
+    play.until(101, 2 * MS, gil, MAIN, &["start_thread", "crunch", "take_gil"]);
+    play.run(101, 100 * MS, &["start_thread", "crunch"]);
+    play.end(101);
+    let report = report(&play.join(&[101]));
+    silent(&report, "gil-bound");
+}
+
+/// Waiters woken together; they go on to a lock, or not.
+fn herd(into_lock: bool) -> MemoryTrace {
+    let mut play = Play::new();
+    let tids = [101, 102, 103];
+    play.crew(&tids, "waiter");
+    for round in 1..=20_u64 {
+        play.sleep(MAIN, 10 * MS, &["main", "gather"]);
+        let news = round * 10 * MS;
+        for &tid in &tids {
+            play.until(tid, news, QUEUE, MAIN, &["start_thread", "hear", "pthread_cond_wait"]);
+            if into_lock {
+                play.until(
+                    tid,
+                    news + MS,
+                    LOCK,
+                    MAIN,
+                    &["start_thread", "hear", "__lll_lock_wait"],
+                );
+            }
+            play.run(tid, MS / 2, &["start_thread", "hear"]);
+        }
+    }
+    play.end_all(&tids);
+    play.join(&tids)
+}
+
+#[test]
+fn a_herd_is_told_from_a_plain_broadcast() {
+    let finding = report(&herd(true));
+    assert!(fires(&finding, "thundering-herd").text.contains("60 of 60"));
+    silent(&report(&herd(false)), "thundering-herd");
+}
+
+/// One thread hands a lock on to itself most of the time; the other gets it every `n`th time.
+fn unfair(n: u64) -> MemoryTrace {
+    let mut play = Play::new();
+    let all = [101, 102, 103];
+    play.crew(&all, "greedy");
+    let at = ["start_thread", "grab", "__lll_lock_wait"];
+    for round in 1..=60_u64 {
+        // 101 and 103 pass it to each other.
+        let (from, to) = if round % 2 == 0 { (101, 103) } else { (103, 101) };
+        let time = round * 5 * MS;
+        play.until(to, time, LOCK, from, &at);
+        if round % n == 0 {
+            play.until(102, time, LOCK, from, &at);
+            play.until(from, time + 5 * MS, LOCK, 102, &at);
+        }
+    }
+    let end = 305 * MS;
+    play.until(102, end, LOCK, 101, &at);
+    play.end_all(&all);
+    play.join(&all)
+}
+
+#[test]
+fn starvation_is_told_from_a_fair_queue() {
+    let unjust = report(&unfair(30));
+    let finding = fires(&unjust, "starvation");
+    assert_eq!(finding.threads, [2], "{}", finding.text);
+    // First come, first served: all wait, and all get it.
+    let mut play = Play::new();
+    let tids = [101, 102, 103, 104];
+    play.crew(&tids, "polite");
+    play.lock_loop(&tids, ["grab", "rest"], 0x1000, [5 * MS, 0], 400 * MS);
+    play.end_all(&tids);
+    let fair = report(&play.join(&tids));
+    assert_eq!(fires(&fair, "lock-bottleneck").threads.len(), 4);
+    silent(&fair, "starvation");
+    silent(&report(&contended()), "starvation");
+}
+
+/// A holder that is off the CPU for `ready` of the 10 ms that another waits for its lock.
+fn holder_without_cpu(ready: u64) -> MemoryTrace {
+    let mut play = Play::new();
+    play.thread(101, "holder");
+    play.thread(102, "waiter");
+    for round in 0..10_u64 {
+        play.run(101, (10 - ready) * MS, &["start_thread", "hold_it"]);
+        play.0.off_ready(101, ready * MS, Left::Preempted, Some(FOREIGN));
+        let free = (round + 1) * 10 * MS;
+        play.until(102, free, LOCK, 101, &["start_thread", "want_it", "__lll_lock_wait"]);
+    }
+    play.end(101);
+    play.end(102);
+    play.join(&[101, 102])
+}
+
+#[test]
+fn a_holder_without_a_cpu_is_told_from_a_busy_one() {
+    let report_of = |ready| report(&holder_without_cpu(ready));
+    assert!(fires(&report_of(8), "preempted-holder").text.contains("`holder`"));
+    silent(&report_of(2), "preempted-holder");
+    silent(&report_of(8), "costless-wait");
+}
+
+#[test]
+fn writers_kept_out_are_told_from_both_sides_waiting() {
+    let rwlock = |reader: u64| {
+        let mut play = Play::new();
+        play.thread(101, "writer");
+        play.thread(102, "reader");
+        let at = |which| ["start_thread", "update", which];
+        play.until(101, 80 * MS, LOCK, 102, &at("__pthread_rwlock_wrlock"));
+        if reader > 0 {
+            play.until(102, reader * MS, LOCK, 101, &at("__pthread_rwlock_rdlock"));
+        }
+        play.run(102, 100 * MS, &["start_thread", "read_all"]);
+        play.end(101);
+        play.end(102);
+        report(&play.join(&[101, 102]))
+    };
+    assert!(fires(&rwlock(0), "rwlock-starvation").title.contains("writers"));
+    silent(&rwlock(60), "rwlock-starvation");
+}
+
+/// A loop that polls and now and then does something for `long` ms.
+fn event_loop(long: u64) -> MemoryTrace {
+    let mut play = Play::new();
+    let poll = on(232, 5, FdKind::Epoll, 7);
+    let stack = play.0.stack(&["main", "run_forever", "epoll_wait"]);
+    for turn in 0..40_u64 {
+        play.0.wait(MAIN, 5 * MS, 0, poll, Some(stack));
+        if turn % 10 == 5 {
+            play.sleep(MAIN, long * MS, &["main", "run_forever", "blocking_call"]);
+        }
+        play.run(MAIN, MS / 10, &["main", "run_forever"]);
+    }
+    play.finish()
+}
+
+#[test]
+fn a_blocked_event_loop_is_told_from_a_quick_one() {
+    let blocked = report(&event_loop(50));
+    let finding = fires(&blocked, "blocked-event-loop");
+    assert!(
+        finding.text.contains("4 times") && finding.text.contains("asleep"),
+        "{}",
+        finding.text
+    );
+    assert_eq!(blocked.verdict.kind, "blocked-event-loop");
+    assert_eq!(blocked.processes[0].model.kind.as_deref(), Some("event-loop"));
+    silent(&report(&event_loop(5)), "blocked-event-loop");
+}
+
+/// Threads that run and are preempted in turn by each other, or by somebody else.
+fn crowd(threads: u32, taker: Option<u32>) -> MemoryTrace {
+    let mut play = Play::new();
+    let tids: Vec<u32> = (101..101 + threads).collect();
+    play.crew(&tids, "burner");
+    for &tid in &tids {
+        for _ in 0..10 {
+            play.run(tid, 10 * MS, &["start_thread", "burn"]);
+            play.0.off_ready(tid, 20 * MS, Left::Preempted, taker.or(Some(tid % threads + 101)));
+        }
+        play.end(tid);
+    }
+    play.join(&tids)
+}
+
+#[test]
+fn own_and_foreign_crowds_are_told_apart() {
+    let own = report(&crowd(6, None));
+    assert!(fires(&own, "oversubscription").text.contains("6 threads"));
+    assert_eq!(own.verdict.kind, "oversubscribed");
+    silent(&own, "foreign-load");
+    let foreign = report(&crowd(1, Some(FOREIGN)));
+    fires(&foreign, "foreign-load");
+    silent(&foreign, "oversubscription");
+}
+
+#[test]
+fn all_cpus_busy_is_told_from_one() {
+    let busy = |threads: &[u32]| {
+        let mut play = Play::new();
+        for &tid in threads {
+            play.thread(tid, "worker");
+            play.run(tid, 100 * MS, &["start_thread", "crunch"]);
+            play.end(tid);
+        }
+        report(&play.join(threads))
+    };
+    let two = busy(&[101, 102]);
+    assert!(fires(&two, "cpu-saturated").text.contains("`crunch`"));
+    assert_eq!(two.verdict.kind, "cpu-saturated");
+    silent(&two, "serial");
+    let one = busy(&[101]);
+    silent(&one, "cpu-saturated");
+    assert!(fires(&one, "serial").text.contains("`crunch`"));
+    assert_eq!(one.verdict.kind, "serial");
+}
+
+/// Rounds in which three threads take 10 ms and one `slow` ms.
+fn barrier(slow: u64) -> MemoryTrace {
+    let mut play = Play::new();
+    let tids = [101, 102, 103, 104];
+    let meet = Call { arg0: 0x4000, ..LOCK };
+    play.crew(&tids, "runner");
+    for round in 1..=10_u64 {
+        let (end, last) = (round * slow * MS, 104);
+        for &tid in &tids {
+            let work = if tid == last { slow } else { 10 };
+            let name = if tid == last { "carry_heavy" } else { "carry_light" };
+            play.sleep(tid, work * MS, &["start_thread", "run", name]);
+            if end > play.now(tid) {
+                play.until(tid, end, meet, last, &["start_thread", "run", "pthread_barrier_wait"]);
+            }
+        }
+    }
+    play.end_all(&tids);
+    play.join(&tids)
+}
+
+#[test]
+fn a_slow_thread_at_a_barrier_is_told_from_an_even_one() {
+    let uneven = report(&barrier(20));
+    let finding = fires(&uneven, "straggler");
+    assert_eq!(finding.threads, [4], "{}", finding.text);
+    assert_eq!(uneven.verdict.kind, "imbalanced");
+    assert!(uneven.verdict.headline.contains("`carry_heavy`"), "{}", uneven.verdict.headline);
+    silent(&report(&barrier(10)), "straggler");
+}
+
+#[test]
+fn a_slow_thread_at_a_join_is_told_from_an_even_one() {
+    let lives = |last: u64| {
+        let mut play = Play::new();
+        for (tid, life) in [(101, 50), (102, 52), (103, last)] {
+            play.thread(tid, &format!("part-{tid}"));
+            play.sleep(tid, life * MS, &["start_thread", "convert"]);
+            play.end(tid);
+        }
+        report(&play.join(&[101, 102, 103]))
+    };
+    assert_eq!(fires(&lives(120), "straggler").threads, [3]);
+    silent(&lives(60), "straggler");
+}
+
+/// Three stages; the middle one is always at work, or all wait for each other alike.
+fn pipeline(middle: u64) -> MemoryTrace {
+    let mut play = Play::new();
+    for (tid, name) in [(101, "stage-1"), (102, "stage-2"), (103, "stage-3")] {
+        play.thread(tid, name);
+    }
+    let take = Call { arg0: 0x2100, ..QUEUE };
+    for round in 1..=30_u64 {
+        let end = round * 5 * MS;
+        play.sleep(102, middle * MS, &["start_thread", "stage_two"]);
+        if middle < 5 {
+            play.until(
+                102,
+                end,
+                Call { arg0: 0x2200, ..QUEUE },
+                101,
+                &["start_thread", "take", "pthread_cond_wait"],
+            );
+        }
+        play.sleep(101, 2 * MS, &["start_thread", "stage_one"]);
+        play.until(101, end, QUEUE, 102, &["start_thread", "put", "pthread_cond_wait"]);
+        play.sleep(103, MS, &["start_thread", "stage_three"]);
+        play.until(103, end, take, 102, &["start_thread", "take", "pthread_cond_wait"]);
+    }
+    play.end_all(&[101, 102, 103]);
+    play.join(&[101, 102, 103])
+}
+
+#[test]
+fn the_slowest_stage_of_a_pipeline() {
+    let report_of = |middle| report(&pipeline(middle));
+    let slow = report_of(5);
+    let finding = fires(&slow, "pipeline-stage");
+    assert_eq!(finding.threads, [2], "{}", finding.text);
+    assert_eq!(slow.verdict.kind, "starved");
+    assert_eq!(slow.processes[0].model.kind.as_deref(), Some("pipeline"));
+    silent(&report_of(1), "pipeline-stage");
+}
+
+/// `n` workers that have work for `work` of every 10 ms, handed out by main.
+fn pool(n: u32, work: u64) -> MemoryTrace {
+    let mut play = Play::new();
+    let tids: Vec<u32> = (101..101 + n).collect();
+    play.crew(&tids, "pool");
+    for round in 1..=20_u64 {
+        play.sleep(MAIN, 10 * MS, &["main", "make_work"]);
+        for &tid in &tids {
+            play.until(
+                tid,
+                round * 10 * MS,
+                QUEUE,
+                MAIN,
+                &["start_thread", "next_job", "pthread_cond_wait"],
+            );
+            play.sleep(tid, work * MS, &["start_thread", "job"]);
+        }
+    }
+    play.end_all(&tids);
+    play.join(&tids)
+}
+
+#[test]
+fn a_starved_pool_is_told_from_a_busy_one() {
+    let starved = report(&pool(4, 2));
+    assert!(fires(&starved, "starved-pool").text.contains("`make_work`"));
+    assert_eq!(starved.processes[0].model.kind.as_deref(), Some("thread-pool"));
+    silent(&report(&pool(4, 8)), "starved-pool");
+}
+
+#[test]
+fn a_pool_too_large_for_its_work() {
+    assert!(fires(&report(&pool(8, 1)), "pool-size").text.contains("8 workers"));
+    silent(&report(&pool(8, 8)), "pool-size");
+}
+
+#[test]
+fn many_short_threads_are_told_from_few() {
+    let made = |n: u32, each: u64| {
+        let mut play = Play::new();
+        for tid in 101..101 + n {
+            play.thread(tid, "task");
+            play.run(tid, each, &["start_thread", "task"]);
+            play.end(tid);
+            let ns = each + MS / 10;
+            play.run(MAIN, ns, &["main"]);
+        }
+        report(&play.finish())
+    };
+    assert!(fires(&made(60, MS / 5), "thread-churn").text.contains("60 threads"));
+    silent(&made(10, MS / 5), "thread-churn");
+    silent(&made(60, 5 * MS), "thread-churn");
+}
+
+#[test]
+fn spinning_is_told_from_working() {
+    let waits_in = |function: &str| {
+        let mut play = Play::new();
+        play.thread(101, "spinner");
+        play.thread(102, "worker");
+        play.run(101, 100 * MS, &["start_thread", function]);
+        play.run(102, 100 * MS, &["start_thread", "work_alone"]);
+        play.end(101);
+        play.end(102);
+        report(&play.join(&[101, 102]))
+    };
+    let spun = waits_in("spin_on_flag");
+    let finding = fires(&spun, "spin-wait");
+    assert!(finding.text.contains("`work_alone`"), "{}", finding.text);
+    assert_eq!(spun.verdict.kind, "serial");
+    silent(&waits_in("compute"), "spin-wait");
+}
+
+#[test]
+fn thousands_of_yields_are_told_from_a_few() {
+    let yields = |n: u32| {
+        let mut play = Play::new();
+        for _ in 0..n {
+            play.run(MAIN, 10_000, &["main", "wait_for_it"]);
+            play.0.off_ready(MAIN, 10_000, Left::Yielded, None);
+        }
+        play.run(MAIN, 20 * MS, &["main", "wait_for_it"]);
+        report(&play.finish())
+    };
+    assert!(fires(&yields(2000), "spin-wait").title.contains("sched_yield"));
+    silent(&yields(100), "spin-wait");
+}
+
+#[test]
+fn chatter_is_told_from_real_waits() {
+    let chat = |run: u64| {
+        let mut play = Play::new();
+        play.thread(101, "left");
+        let pipe = on(READ, 3, FdKind::Pipe, 12);
+        let stack = play.0.stack(&["start_thread", "pass", "read"]);
+        for _ in 0..6000 {
+            play.run(101, run, &["start_thread", "pass"]);
+            play.0.wait_by(101, 8_000, 0, Some(pipe), Some(stack), Some(Scene::waker(MAIN, pipe)));
+        }
+        play.end(101);
+        report(&play.join(&[101]))
+    };
+    assert!(fires(&chat(4_000), "chatty-switching").text.contains("times a second"));
+    silent(&chat(100_000), "chatty-switching");
+}
+
+/// One thread that runs for a third and waits in a call for the rest, ended by nobody's task.
+fn waiting(call: Option<Call>, context: Context, share: u64) -> Report {
+    let mut play = Play::new();
+    let stack = play.0.stack(&["main", "fetch", "read"]);
+    let waker = Waker { tid: Tid(0), in_tree: false, context, call: None, arg0: 0 };
+    for _ in 0..20 {
+        play.run(MAIN, (100 - share) * MS / 10, &["main", "fetch"]);
+        play.0.wait_by(MAIN, share * MS / 10, 0, call, Some(stack), Some(waker));
+    }
+    report(&play.finish())
+}
+
+#[test]
+fn waits_on_the_path_are_told_by_what_they_are_for() {
+    let file = on(READ, 4, FdKind::File, 31);
+    let socket = on(READ, 9, FdKind::SocketInet, 51);
+    let pipe = on(READ, 0, FdKind::Pipe, 12);
+    let poll = on(232, 5, FdKind::Epoll, 7);
+    for (call, context, rule, kind) in [
+        (Some(TIMER), Context::Hardirq, "sleep-in-path", "sleep-bound"),
+        (Some(file), Context::Softirq, "disk-wait", "disk-bound"),
+        (None, Context::Softirq, "page-faults", "disk-bound"),
+        (Some(socket), Context::Softirq, "network-peer", "network-bound"),
+        (Some(pipe), Context::Task, "pipe-wait", "pipe-bound"),
+        (Some(poll), Context::Softirq, "idle", "idle"),
+    ] {
+        let much = waiting(call, context, 90);
+        let finding = fires(&much, rule);
+        assert!(finding.text.contains("`fetch`"), "{rule}: {}", finding.text);
+        assert_eq!(much.verdict.kind, kind, "{}", much.verdict.headline);
+        silent(&waiting(call, context, 3), rule);
+    }
+}
+
+/// Children of main that run for `each` one after the other, or all at once.
+fn children(n: u32, each: u64, at_once: bool) -> MemoryTrace {
+    let mut play = Play::new();
+    let first = play.0.now(MAIN);
+    for pid in 200..200 + n {
+        play.0.process(pid, MAIN, b"/bin/true", &["true"]);
+        play.run(pid, each, &["main", "child_work"]);
+        play.0.end(pid, pid, Some(0));
+        if !at_once {
+            let call = on(WAIT4, u64::from(pid), FdKind::None, 0);
+            let end = play.now(pid);
+            play.until(MAIN, end, call, pid, &["main", "wait4"]);
+        }
+    }
+    if at_once {
+        let call = on(WAIT4, 200, FdKind::None, 0);
+        play.until(MAIN, first - Scene::BEGIN + each, call, 200, &["main", "wait4"]);
+    }
+    play.finish()
+}
+
+#[test]
+fn children_one_after_the_other_are_told_from_many_at_once() {
+    assert!(fires(&report(&children(5, 20 * MS, false)), "child-wait").text.contains("5 children"));
+    silent(&report(&children(5, 20 * MS, true)), "child-wait");
+}
+
+#[test]
+fn small_processes_are_told_from_large_ones() {
+    let churn = report(&children(30, MS, false));
+    fires(&churn, "process-churn");
+    assert_eq!(churn.verdict.kind, "child-bound");
+    silent(&report(&children(30, 20 * MS, false)), "process-churn");
+    silent(&report(&children(5, MS, false)), "process-churn");
+}
+
+#[test]
+fn a_used_up_quota_is_told_from_a_wide_one() {
+    let quota = |millis: Option<u64>| {
+        let mut trace = crowd(2, Some(FOREIGN));
+        trace.info.cpu_quota_millis = millis;
+        report(&trace)
+    };
+    fires(&quota(Some(700)), "throttled");
+    silent(&quota(Some(1900)), "throttled");
+    silent(&quota(None), "throttled");
+}
+
+#[test]
+fn a_model_is_judged() {
+    let shared = report(&contended());
+    let model = &shared.processes[0].model;
+    assert_eq!((model.kind.as_deref(), model.workers), (Some("fork-join"), Some(4)));
+    assert!(fires(&shared, "model").text.contains("serial program with extra steps"));
+    let alone = report(&children(0, 0, false));
+    assert_eq!(alone.processes[0].model.kind.as_deref(), Some("single-thread"));
+    // The loggers' queue is none of the run's business.
+    let decoy = report(&decoy());
+    assert!(!fires(&decoy, "model").text.contains("97 %"), "{}", fires(&decoy, "model").text);
+}
+
+#[test]
+fn without_wakers_no_rule_says_who_was_to_blame() {
+    let mut play = Play::new();
+    play.thread(101, "worker-1");
+    let stack = play.0.stack(&["start_thread", "settle", "__lll_lock_wait"]);
+    for _ in 0..20 {
+        play.0.wait(101, 9 * MS, 0, LOCK, Some(stack));
+        play.run(101, MS, &["start_thread", "settle"]);
+    }
+    play.end(101);
+    let end = play.now(101);
+    let join = play.0.stack(&["main", "pthread_join"]);
+    play.0.wait(MAIN, end, 0, JOIN, Some(join));
+    let report = report(&play.finish());
+    for rule in ["lock-bottleneck", "costless-wait", "straggler", "serial", "pipeline-stage"] {
+        silent(&report, rule);
+    }
+    assert_eq!(
+        report.verdict.kind, "lock-bound",
+        "the plain verdict stands: {}",
+        report.verdict.headline
+    );
+}
+
+#[test]
+fn a_tier_without_wakers_does_not_speak_of_the_path() {
+    let mut trace = contended();
+    trace.info.tier = Tier::Proc;
+    let report = report(&trace);
+    silent(&report, "sleep-in-path");
+    assert_eq!(report.verdict.confidence.level, "low");
+}
+
+#[test]
+fn losses_lower_the_confidence() {
+    let whole = report(&contended());
+    let mut events = contended().events;
+    events.push(Event::Lost(Lost {
+        from: Nanos(Scene::BEGIN),
+        to: Nanos(Scene::BEGIN + 100 * MS),
+        what: LostKind::Intervals,
+        count: 50,
+        cpu: None,
+    }));
+    let damaged = report(&MemoryTrace::new(events));
+    assert!(damaged.verdict.confidence.value < whole.verdict.confidence.value);
+    assert_eq!(whole.verdict.confidence.level, "high");
+}
+
+/// The table in the README is the one that the rules give; `BLESS=1` writes it.
+#[test]
+fn the_table_in_the_readme_is_fresh() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let text = std::fs::read_to_string(&path).expect("README.md");
+    let (begin, end) = ("<!-- rules -->\n", "<!-- end of rules -->");
+    let (head, rest) = text.split_once(begin).expect("README.md marks the table of rules");
+    let (old, tail) = rest.split_once(end).expect("and its end");
+    let new = rules::table();
+    if std::env::var_os("BLESS").is_some_and(|bless| bless == "1") {
+        std::fs::write(&path, format!("{head}{begin}{new}{end}{tail}")).expect("writable");
+    } else {
+        assert_eq!(old, new, "run `BLESS=1 cargo test --test rules` and look at the difference");
+    }
+}
+
+#[test]
+fn every_rule_explains_itself() {
+    for rule in rules::RULES {
+        let text = rules::explained(rule);
+        assert!(text.lines().skip(1).all(|line| line.len() <= 90), "{text}");
+        for part in ["What it reports", "Why it matters", "What to try"] {
+            assert!(text.contains(part), "{}", rule.id);
+        }
+        assert!(rules::listed().contains(rule.id));
+        let same = rules::RULES.iter().filter(|other| other.id == rule.id).count();
+        assert_eq!(same, 1, "{} is there twice", rule.id);
+        assert!(!text.contains("  \n") && rule.matters.len() < 160, "{}", rule.id);
+    }
+}
