@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use timesink::analysis::Finding;
 use timesink::analysis::Report;
 use timesink::analysis::Severity;
+use timesink::analysis::Target;
 use timesink::analysis::WhatIf;
 use timesink::analysis::analyse;
 use timesink::analysis::judge_again;
@@ -175,7 +176,15 @@ fn with_gain(trace: &MemoryTrace, change: &str, speedup: [f64; 3]) -> Report {
 }
 
 fn tried(change: &str, speedup: f64, low: f64, high: f64) -> WhatIf {
-    WhatIf { change: change.to_owned(), speedup, low, high, refused: None }
+    WhatIf {
+        change: change.to_owned(),
+        object: None,
+        speedup,
+        low,
+        high,
+        target: Target { kind: "root-exit", id: None, text: "the run".to_owned() },
+        refused: None,
+    }
 }
 
 /// Workload 1 of the design: four threads, a lock held 3 ms of 10.
@@ -208,7 +217,10 @@ fn id_of(report: &Report, address: u64) -> u32 {
 #[test]
 fn a_lock_under_most_of_the_path_is_a_cost_until_replay_gains() {
     let trace = contended();
-    let plain = report(&trace);
+    let mut plain = report(&trace);
+    assert_eq!(fires(&plain, "lock-bottleneck").severity, Severity::Bottleneck, "by replay");
+    plain.whatif.clear();
+    judge_again(&mut plain, &trace);
     let finding = fires(&plain, "lock-bottleneck");
     assert_eq!(finding.severity, Severity::Cost);
     assert!(

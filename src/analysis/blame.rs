@@ -8,7 +8,8 @@
 //! Blame *moves*: where the holder itself waited for a third thread, that stretch is that
 //! thread's, and so on down the chain. So the blame of a wait sums to the wait, to the
 //! nanosecond, and the blame of an object to the time waited for it. Several owners one
-//! after the other share it the same way: the last one waited for the one before.
+//! after the other share it the same way: the last one waited for the one before. A lock that is
+//! waited for with a time limit, again and again, is one wait: who ended the last try is to blame for all.
 
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
@@ -77,14 +78,36 @@ pub fn blame(history: &History) -> Blame {
         Court { history, blame: Blame::default(), looks: 0, each: 0, chain: Vec::new() };
     for states in HANDED {
         for (thread, _) in history.lives() {
+            let mut tries: Vec<Stay> = Vec::new();
             for stay in history.stays(thread, Nanos::ZERO) {
-                if stay.woken > stay.off && states.contains(&history.state(stay.object)) {
-                    court.charge(thread, &stay);
+                if stay.woken <= stay.off || !states.contains(&history.state(stay.object)) {
+                    continue;
+                }
+                if tries.last().is_some_and(|last| !tries_again(last, &stay)) {
+                    court.charge_all(thread, &mut tries);
+                }
+                tries.push(stay);
+                if !times_out(history.state(stay.object), &stay) {
+                    court.charge_all(thread, &mut tries);
                 }
             }
+            court.charge_all(thread, &mut tries);
         }
     }
     court.blame
+}
+
+/// A wait for a lock with a time limit that ran out: who takes Python's GIL waits for it in pieces
+/// of 5 ms, and so does `pthread_mutex_timedlock` in a loop.
+fn times_out(state: State, stay: &Stay) -> bool {
+    stay.ender == Ender::Interrupt && matches!(state, State::Lock | State::Gil)
+}
+
+/// Whether a wait goes on for what the one before it was given up for.
+fn tries_again(last: &Stay, next: &Stay) -> bool {
+    /// What lies between: a look at the lock, a request to its holder.
+    const SHORT: Nanos = Nanos::from_millis(1);
+    next.object == last.object && next.off - last.on <= SHORT
 }
 
 struct Court<'h> {
@@ -97,6 +120,15 @@ struct Court<'h> {
 }
 
 impl Court<'_> {
+    /// Charges waits of which each but the last was given up and tried again: whoever ended the
+    /// last one was waited for all the time.
+    fn charge_all(&mut self, waiter: ThreadId, tries: &mut Vec<Stay>) {
+        let Some(&Stay { ender, open, .. }) = tries.last() else { return };
+        for stay in tries.drain(..) {
+            self.charge(waiter, &Stay { ender, open, ..stay });
+        }
+    }
+
     fn charge(&mut self, waiter: ThreadId, stay: &Stay) {
         let object = stay.object;
         let culprit = match stay.ender {

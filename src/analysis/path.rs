@@ -138,8 +138,7 @@ impl LastArriver<'_> {
         let history = self.history;
         let waker = ended_by(piece, self.thread)
             .filter(|_| piece.end == self.now && self.jumps <= DEEPEST)
-            .and_then(|waker| Some((waker, history.life(waker)?)))
-            .filter(|(_, life)| life.start < self.now);
+            .and_then(|waker| Some((waker, history.life(waker)?)));
         let Some((waker, life)) = waker else {
             return self.step(piece.state, piece.object(), piece.start);
         };

@@ -6,6 +6,8 @@ use super::evidence::LONG_TURN;
 use super::evidence::Turns;
 use super::words;
 use crate::analysis::report::Finding;
+use crate::analysis::report::Gain;
+use crate::analysis::report::Object;
 use crate::analysis::report::Severity;
 use crate::analysis::report::ThreadRow;
 use crate::model::Nanos;
@@ -86,6 +88,18 @@ fn judge(evidence: &Evidence, thread: &ThreadRow, turns: &Turns) -> Option<Findi
         .with_time("in long turns", turns.long_ns)
         .with_time("longest", turns.longest_ns);
     finding.object = object.map(|object| object.id);
+    if let Some(gain) = object.and_then(|object| of_what_blocks(evidence, object)) {
+        finding.severity = Severity::Bottleneck;
+        finding = finding.with_gain(Some(gain));
+    }
     let tells = share >= MAJOR;
     Some(if tells { finding.claiming("blocked-event-loop", 6, share, headline) } else { finding })
+}
+
+/// What it gains to halve the function that blocks, if that is real.
+fn of_what_blocks(evidence: &Evidence, object: &Object) -> Option<Gain> {
+    let stack = &object.sites.first()?.stack;
+    let mut gains =
+        stack.iter().rev().filter_map(|at| evidence.gain(&format!("section:{}*", at.name)));
+    gains.next().filter(|gain| evidence.is_real(gain))
 }
