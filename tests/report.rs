@@ -130,7 +130,7 @@ fn two_waits(sleeps: Option<(u64, u32)>, word: u64, first_ended_by: (u32, u16)) 
     const FUTEX: u16 = scene::FUTEX;
     let mut scene = Scene::default();
     scene.root(100, b"/bin/app", &["app"]);
-    for tid in [101, 102, 103] {
+    for tid in [101, 102, 103, 104] {
         scene.thread(tid, 100, b"worker");
     }
     let lock = scene::futex(0x1000);
@@ -145,7 +145,7 @@ fn two_waits(sleeps: Option<(u64, u32)>, word: u64, first_ended_by: (u32, u16)) 
     scene.run(101, 3 * US, None);
     scene.wait(101, 400 * US, 20 * US, scene::futex(word), None);
     scene.ended_by(103, FUTEX, word);
-    for tid in [101, 102, 103, 100] {
+    for tid in [101, 102, 103, 104, 100] {
         let left = Scene::BEGIN + 5_000 * US - scene.now(tid);
         scene.run(tid, left, None);
         scene.end(tid, 100, (tid == 100).then_some(0));
@@ -178,6 +178,12 @@ fn waits_that_may_be_two_are_two() {
     assert_eq!(waits_of(two_waits(None, 0x1000, freed)).0, 2);
     // The other one slept to the middle of the run only, in which 101 woke it: it had the lock.
     assert_eq!(waits_of(two_waits(Some((531 * US, 101)), 0x1000, freed)).0, 3);
+    // Another one sleeps all the while, but 101 woke one that had come before it.
+    let mut queue = two_waits(Some((700 * US, 103)), 0x1000, freed);
+    let (since, until) = (Scene::BEGIN, Scene::BEGIN + 531 * US);
+    queue.wait_from(104, since, until - since, scene::futex(0x1000));
+    queue.ended_by(101, scene::FUTEX, 0x1000);
+    assert_eq!(waits_of(queue).0, 4);
     // It had gone before that.
     assert_eq!(waits_of(two_waits(Some((400 * US, 103)), 0x1000, freed)).0, 3);
     // Another lock.

@@ -199,6 +199,12 @@ impl Scene {
         }
     }
 
+    /// Begins a wait at a time of its own.
+    pub fn wait_from(&mut self, tid: u32, off: u64, ns: u64, call: Call) {
+        self.now.insert(tid, off);
+        self.wait(tid, ns, 0, call, None);
+    }
+
     /// Who ended the wait that was drawn last, in which call on which descriptor.
     pub fn ended_by(&mut self, tid: u32, call: u16, descriptor: u64) {
         let last = self.events.iter_mut().rev().find_map(|event| match event {
