@@ -333,8 +333,8 @@ fn shares_of_functions_are_of_all_samples() {
     assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
 }
 
-fn place(inode: u64, offset: u64, path: &str) -> Option<Backing> {
-    Some(Backing { device: 26, inode, offset, path: Text::from(path) })
+fn place(inode: u64, offset: u64, path: &str) -> Backing {
+    Backing { device: 26, inode, offset, path: Text::from(path) }
 }
 
 #[test]
@@ -366,9 +366,9 @@ fn a_word_is_called_by_its_variable_and_where_it_is_waited_for() {
 fn a_word_that_processes_share_is_one_object_at_all_its_addresses() {
     let shared = |word: u64| Call { arg1: 0, ..scene::futex(word) };
     let mut scene = pipeline();
-    scene.word(200, 0x7000, "", place(9, 64, ""));
-    scene.word(300, 0x8000, "", place(9, 64, ""));
-    scene.word(300, 0x9000, "", place(9, 0, ""));
+    scene.word(200, 0x7000, "", Some(place(9, 64, "")));
+    scene.word(300, 0x8000, "", Some(place(9, 64, "")));
+    scene.word(300, 0x9000, "", Some(place(9, 0, "")));
     scene.wait(200, 3 * MS, 0, shared(0x7000), None);
     scene.wait(300, 4 * MS, 0, shared(0x8000), None);
     scene.wait(300, 2 * MS, 0, shared(0x9000), None);
@@ -387,8 +387,8 @@ fn a_semaphore_has_the_path_that_any_of_its_processes_knows() {
     let sem = |word: u64| Call { arg1: 0x189, arg2: 0, ..scene::futex(word) };
     let mut scene = pipeline();
     let pop = scene.stack(&["main", "pop", "__new_sem_wait_slow64"]);
-    scene.word(200, 0x7000, "", place(9, 0, ""));
-    scene.word(300, 0x8000, "", place(9, 0, "/dev/shm/sem.queue"));
+    scene.word(200, 0x7000, "", Some(place(9, 0, "")));
+    scene.word(300, 0x8000, "", Some(place(9, 0, "/dev/shm/sem.queue")));
     scene.wait(200, 3 * MS, 0, sem(0x7000), Some(pop));
     scene.wait(300, 4 * MS, 0, sem(0x8000), Some(pop));
     let report = end(scene);
@@ -404,7 +404,7 @@ fn a_condition_variable_in_shared_memory_is_one_object() {
     let pop = scene.stack(&["main", "pop", "pthread_cond_wait"]);
     for (pid, base) in [(200, 0x7000), (300, 0x8000)] {
         for at in [32, 36] {
-            scene.word(pid, base + at, "", place(9, at, ""));
+            scene.word(pid, base + at, "", Some(place(9, at, "")));
             scene.wait(pid, MS, 0, wait(base + at), (at == 36).then_some(pop));
         }
     }
@@ -451,7 +451,7 @@ fn the_headline_names_the_lock() {
     static_lock.word(100, 0x1000, "ledger", None);
     ends(headline(static_lock, &take), ", most for one lock, ledger, taken in `take`");
     let mut shared_lock = lock();
-    shared_lock.word(100, 0x1000, "", place(9, 0, "/dev/shm/a"));
+    shared_lock.word(100, 0x1000, "", Some(place(9, 0, "/dev/shm/a")));
     ends(headline(shared_lock, &[]), ", most for one lock /dev/shm/a+0x0");
     ends(headline(lock(), &take), ", most for one lock, taken in `take`");
     ends(headline(lock(), &[]), ", most for one lock, 0x1000");
