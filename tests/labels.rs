@@ -332,3 +332,127 @@ fn shares_of_functions_are_of_all_samples() {
     assert!(first.is_some_and(|line| line.starts_with("    0.3 %")), "{text}");
     assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
 }
+
+fn place(inode: u64, offset: u64, path: &str) -> Backing {
+    Backing { device: 26, inode, offset, path: Text::from(path) }
+}
+
+#[test]
+fn a_word_is_called_by_its_variable_and_where_it_is_waited_for() {
+    let mut scene = pipeline();
+    let take = scene.stack(&["main", "take", "__lll_lock_wait"]);
+    scene.word(200, 0x1000, "table[..]+0x40", None);
+    scene.wait(200, 3 * MS, 0, scene::futex(0x1000), Some(take));
+    scene.wait(200, 2 * MS, 0, scene::futex(0x2000), Some(take));
+    // The same address in another process is another word.
+    scene.wait(300, MS, 0, scene::futex(0x1000), None);
+    let report = end(scene);
+    assert_eq!(
+        labels(&report)[..3],
+        [
+            "lock table[..]+0x40 in `take` (app.rs:11)",
+            "lock 0x2000 in `take` (app.rs:11)",
+            "lock 0x1000"
+        ]
+    );
+    let symbols: Vec<Option<&str>> = report.objects.iter().map(|o| o.symbol.as_deref()).collect();
+    assert_eq!(symbols[..3], [Some("table[..]+0x40"), None, None]);
+    let json = serde_json::to_value(&report).expect("JSON");
+    assert_eq!(json["objects"][0]["symbol"], "table[..]+0x40");
+    assert!(json["objects"][1]["symbol"].is_null());
+}
+
+#[test]
+fn a_word_that_processes_share_is_one_object_at_all_its_addresses() {
+    let shared = |word: u64| Call { arg1: 0, ..scene::futex(word) };
+    let mut scene = pipeline();
+    scene.word(200, 0x7000, "", Some(place(9, 64, "")));
+    scene.word(300, 0x8000, "", Some(place(9, 64, "")));
+    scene.word(300, 0x9000, "", Some(place(9, 0, "")));
+    scene.wait(200, 3 * MS, 0, shared(0x7000), None);
+    scene.wait(300, 4 * MS, 0, shared(0x8000), None);
+    scene.wait(300, 2 * MS, 0, shared(0x9000), None);
+    let report = end(scene);
+    assert_eq!(
+        labels(&report)[..2],
+        ["lock in shared memory+0x40 (2 processes)", "lock in shared memory"]
+    );
+    let lock = &report.objects[0];
+    assert_eq!((lock.pid, lock.address, lock.waits, lock.wait_ns), (0, 9, 2, 7 * MS));
+    assert_eq!((lock.waiters, lock.max_wait_ns), (2, 4 * MS));
+}
+
+#[test]
+fn a_semaphore_has_the_path_that_any_of_its_processes_knows() {
+    let sem = |word: u64| Call { arg1: 0x189, arg2: 0, ..scene::futex(word) };
+    let mut scene = pipeline();
+    let pop = scene.stack(&["main", "pop", "__new_sem_wait_slow64"]);
+    scene.word(200, 0x7000, "", Some(place(9, 0, "")));
+    scene.word(300, 0x8000, "", Some(place(9, 0, "/dev/shm/sem.queue")));
+    scene.wait(200, 3 * MS, 0, sem(0x7000), Some(pop));
+    scene.wait(300, 4 * MS, 0, sem(0x8000), Some(pop));
+    let report = end(scene);
+    let queue = only(&report, "semaphore");
+    assert_eq!(queue.label, "semaphore /dev/shm/sem.queue+0x0 (2 processes) in `pop` (app.rs:11)");
+    assert_eq!((queue.waits, queue.state), (2, "condvar"));
+}
+
+#[test]
+fn a_condition_variable_in_shared_memory_is_one_object() {
+    let wait = |word: u64| Call { arg1: 0x109, arg2: 7, ..scene::futex(word) };
+    let mut scene = pipeline();
+    let pop = scene.stack(&["main", "pop", "pthread_cond_wait"]);
+    for (pid, base) in [(200, 0x7000), (300, 0x8000)] {
+        for at in [32, 36] {
+            scene.word(pid, base + at, "", Some(place(9, at, "")));
+            scene.wait(pid, MS, 0, wait(base + at), (at == 36).then_some(pop));
+        }
+    }
+    let report = end(scene);
+    let condition = only(&report, "condvar");
+    assert_eq!((condition.waits, condition.waiters, condition.pid), (4, 2, 0));
+    assert_eq!(condition.label, "condvar in shared memory+0x20 (2 processes) in `pop` (app.rs:11)");
+}
+
+#[test]
+fn what_stands_on_the_stack_says_what_a_word_is_part_of() {
+    for (functions, call, kind, label) in [
+        (["main", "meet", "pthread_barrier_wait"], 0x80, "barrier", "barrier started in `meet`"),
+        (["main", "read", "__pthread_rwlock_rdlock"], 0x189, "lock", "rwlock started in `read`"),
+        (["main", "pop", "sem_wait"], 0x189, "semaphore", "semaphore started in `pop`"),
+    ] {
+        let mut scene = pipeline();
+        let stack = scene.stack(&functions);
+        scene.word(200, 0x1000, "started", None);
+        let call = Call { arg1: call, arg2: 0, ..scene::futex(0x1000) };
+        scene.wait(200, MS, 0, call, Some(stack));
+        let report = end(scene);
+        let found = only(&report, kind);
+        assert!(found.label.starts_with(label), "{label}: {}", found.label);
+    }
+}
+
+#[test]
+fn the_headline_names_the_lock() {
+    let lock = || {
+        let mut scene = Scene::default();
+        scene.root(100, b"/bin/app", &["app"]);
+        scene
+    };
+    let headline = |mut scene: Scene, functions: &[&str]| {
+        let stack = (!functions.is_empty()).then(|| scene.stack(functions));
+        scene.wait(100, 9 * MS, 0, Call { arg1: 0, ..scene::futex(0x1000) }, stack);
+        scene.end(100, 100, Some(0));
+        report(scene).verdict.headline
+    };
+    let take = ["main", "take", "__lll_lock_wait"];
+    let ends = |headline: String, end: &str| assert!(headline.ends_with(end), "{headline}");
+    let mut static_lock = lock();
+    static_lock.word(100, 0x1000, "ledger", None);
+    ends(headline(static_lock, &take), ", most for one lock, ledger, taken in `take`");
+    let mut shared_lock = lock();
+    shared_lock.word(100, 0x1000, "", Some(place(9, 0, "/dev/shm/a")));
+    ends(headline(shared_lock, &[]), ", most for one lock /dev/shm/a+0x0");
+    ends(headline(lock(), &take), ", most for one lock, taken in `take`");
+    ends(headline(lock(), &[]), ", most for one lock, 0x1000");
+}

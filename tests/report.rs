@@ -1,7 +1,9 @@
 //! The report of drawn timelines: its sums, its verdict, its outputs.
 
+mod scene;
 mod support;
 
+use scene::Scene;
 use support::Drawing;
 use support::events;
 use timesink::analysis::Report;
@@ -117,4 +119,87 @@ fn one_inode_number_on_two_devices_is_two_objects() {
         report.objects.iter().filter(|o| o.address == 77).map(|o| o.wait_ns).collect();
     assert_eq!(disks.len(), 2, "{:?}", report.objects);
     assert_sums(&report);
+}
+
+const US: u64 = 1_000;
+
+/// Thread 101 waits for a lock, is woken by `first_ended_by`, runs for 3 us from 530 us on, and
+/// waits for `word`. `sleeps`: how long 102 sleeps on the same lock from the beginning on, and who
+/// wakes it.
+fn two_waits(sleeps: Option<(u64, u32)>, word: u64, first_ended_by: (u32, u16)) -> Scene {
+    const FUTEX: u16 = scene::FUTEX;
+    let mut scene = Scene::default();
+    scene.root(100, b"/bin/app", &["app"]);
+    for tid in [101, 102, 103, 104] {
+        scene.thread(tid, 100, b"worker");
+    }
+    let lock = scene::futex(0x1000);
+    scene.run(101, 10 * US, None);
+    if let Some((ns, by)) = sleeps {
+        scene.wait(102, ns, 0, lock, None);
+        scene.ended_by(by, FUTEX, 0x1000);
+    }
+    scene.wait(101, 500 * US, 20 * US, lock, None);
+    let (by, call) = first_ended_by;
+    scene.ended_by(by, call, 0x1000);
+    scene.run(101, 3 * US, None);
+    scene.wait(101, 400 * US, 20 * US, scene::futex(word), None);
+    scene.ended_by(103, FUTEX, word);
+    for tid in [101, 102, 103, 104, 100] {
+        let left = Scene::BEGIN + 5_000 * US - scene.now(tid);
+        scene.run(tid, left, None);
+        scene.end(tid, 100, (tid == 100).then_some(0));
+    }
+    scene
+}
+
+fn waits_of(scene: Scene) -> (u64, u64) {
+    let report = analyse(&scene.build(&["app"]), None);
+    assert_sums(&report);
+    let locks = report.objects.iter().filter(|object| object.kind == "lock");
+    let of_101 = 900 * US;
+    let found: Vec<(u64, u64)> = locks.map(|lock| (lock.waits, lock.wait_ns)).collect();
+    let (waits, time) = found.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    (waits, time - of_101)
+}
+
+#[test]
+fn a_waiter_that_found_the_lock_taken_again_waited_once() {
+    let freed = (103, scene::FUTEX);
+    // Another thread slept there all the while: had 101 had the lock, it would have woken it.
+    let (slept, by) = (700 * US, 103);
+    assert_eq!(waits_of(two_waits(Some((slept, by)), 0x1000, freed)), (2, slept));
+}
+
+#[test]
+fn waits_that_may_be_two_are_two() {
+    let freed = (103, scene::FUTEX);
+    // Nobody else slept there: 101 may have had the lock and freed it.
+    assert_eq!(waits_of(two_waits(None, 0x1000, freed)).0, 2);
+    // The other one slept to the middle of the run only, in which 101 woke it: it had the lock.
+    assert_eq!(waits_of(two_waits(Some((531 * US, 101)), 0x1000, freed)).0, 3);
+    // Another one sleeps all the while, but 101 woke one that had come before it.
+    let mut queue = two_waits(Some((700 * US, 103)), 0x1000, freed);
+    let (since, until) = (Scene::BEGIN, Scene::BEGIN + 531 * US);
+    queue.wait_from(104, since, until - since, scene::futex(0x1000));
+    queue.ended_by(101, scene::FUTEX, 0x1000);
+    assert_eq!(waits_of(queue).0, 4);
+    // It had gone before that.
+    assert_eq!(waits_of(two_waits(Some((400 * US, 103)), 0x1000, freed)).0, 3);
+    // Another lock.
+    assert_eq!(waits_of(two_waits(Some((700 * US, 103)), 0x2000, freed)).0, 3);
+    // 101 was not woken by an unlock: it had given up and came back.
+    assert_eq!(waits_of(two_waits(Some((700 * US, 103)), 0x1000, (103, scene::READ))).0, 3);
+}
+
+#[test]
+fn where_intervals_were_lost_waits_are_counted_as_they_came() {
+    let scene = two_waits(Some((700 * US, 103)), 0x1000, (103, scene::FUTEX));
+    let mut trace = scene.build(&["app"]);
+    let (from, to) = (Nanos(Scene::BEGIN), Nanos(Scene::BEGIN + 1));
+    let (what, cpu) = (LostKind::Intervals, None);
+    trace.events.push(Event::Lost(Lost { from, to, what, cpu, count: 1 }));
+    let report = analyse(&trace, None);
+    let lock = report.objects.iter().find(|object| object.kind == "lock").expect("a lock");
+    assert_eq!(lock.waits, 3);
 }

@@ -308,6 +308,7 @@ fn at_one_instant_a_thread_starts_first_and_ends_last() {
         "exec",
         "rename",
         "object",
+        "word",
         "interval",
         "gap",
         "wait stack",

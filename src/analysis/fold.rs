@@ -6,6 +6,7 @@ use crate::analysis::objects::Key;
 use crate::analysis::objects::Objects;
 use crate::analysis::report::Detail;
 use crate::analysis::report::Quality;
+use crate::analysis::retries::Retries;
 use crate::model::Event;
 use crate::model::FastMap;
 use crate::model::FastSet;
@@ -40,6 +41,8 @@ pub struct Fold {
     pub lost: [u64; 6],
     /// Time in `other`, by system call number.
     pub other: FastMap<u16, Nanos>,
+    /// Waits that are parts of others.
+    pub retries: Retries,
     gaps: u64,
     threads: Vec<Recent>,
     live: FastSet<Tid>,
@@ -74,7 +77,12 @@ impl Fold {
     /// the larger count is believed.
     pub fn lost_records(&self) -> u64 {
         let others: u64 = self.lost.iter().sum::<u64>() - self.lost[LostKind::Intervals as usize];
-        others + self.lost[LostKind::Intervals as usize].max(self.gaps)
+        others + self.lost_intervals()
+    }
+
+    /// Intervals that never arrived.
+    pub fn lost_intervals(&self) -> u64 {
+        self.lost[LostKind::Intervals as usize].max(self.gaps)
     }
 
     fn count_wait(&mut self, segment: &Segment) {
@@ -83,6 +91,7 @@ impl Fold {
         let site = segment.site.filter(|_| segment.state != State::Runnable);
         let object = self.objects.add(key, segment.thread, segment.duration(), site);
         self.history.segment(segment, Some((object, key.state)));
+        self.retries.wait(segment);
         if let Some(call) = &segment.call {
             self.objects.ends.waited(segment.process, call);
         }
@@ -192,6 +201,7 @@ impl Visitor for Fold {
                 }
             }
             Event::Object(info) => self.objects.describe(info),
+            Event::Word(info) => self.objects.describe_word(timelines, info),
             Event::Lost(lost) => self.lost[lost.what as usize] += lost.count,
             Event::Gap(gap) => self.gaps += gap.count,
             Event::Start(start) => {

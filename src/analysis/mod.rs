@@ -16,6 +16,7 @@ mod objects;
 mod path;
 pub mod replay;
 mod report;
+mod retries;
 mod rows;
 pub mod rules;
 #[cfg(test)]
@@ -148,7 +149,11 @@ fn explain(
     fold: Fold,
     question: &Question,
 ) -> Result<(History, Vec<u32>), NoSuchPart> {
-    let Fold { objects, mut history, .. } = fold;
+    let lost = fold.lost_intervals() > 0;
+    let Fold { mut objects, mut history, retries, .. } = fold;
+    for ((process, address), retries) in retries.finish(lost) {
+        objects.retried(process, address, retries);
+    }
     history.window = timelines.window();
     let Rows { objects, ids, same } = objects.rows(timelines, trace.symbols());
     history.unify(same);

@@ -1,6 +1,7 @@
 //! What was waited for: every wait folded into its object.
 
 mod same;
+mod words;
 
 use crate::analysis::ends::Ends;
 use crate::analysis::ends::Joined;
@@ -23,9 +24,12 @@ use crate::model::Text;
 use crate::model::ThreadId;
 use crate::model::Tid;
 use crate::model::Timelines;
+use crate::model::WordInfo;
 use crate::model::syscall_label;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use words::Sort;
+use words::Words;
 
 /// What identifies the thing that a wait was for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -41,6 +45,8 @@ pub struct Key {
 pub enum What {
     /// A futex word of a process.
     Word(ProcessId, u64),
+    /// A futex word in memory that processes share: device, inode, offset.
+    Shared(u32, u64, u64),
     /// The end of a thread of a process, by its tid, and the futex word that tells it.
     Thread(ProcessId, u32, u64),
     /// An inode behind a descriptor, with its device.
@@ -85,6 +91,13 @@ impl Key {
             (_, Some(call)) => What::Descriptor(process, call.arg0 & 0xffff_ffff, call.fd),
         };
         Self { state, what }
+    }
+}
+
+impl Key {
+    /// Whether it is a futex word.
+    fn is_word(self) -> bool {
+        matches!(self.what, What::Word(..) | What::Shared(..))
     }
 }
 
@@ -176,6 +189,7 @@ pub struct Objects {
     tallies: Vec<(Key, Tally)>,
     labels: FastMap<(u32, u64), ObjectInfo>,
     descriptors: FastMap<(Pid, u32), ObjectInfo>,
+    words: Words,
     /// Who is at which end of what.
     pub ends: Ends,
 }
@@ -218,6 +232,22 @@ impl Objects {
         self.descriptors.insert((info.pid, info.descriptor), info.clone());
     }
 
+    /// Remembers what a futex word is.
+    pub fn describe_word(&mut self, timelines: &Timelines, info: &WordInfo) {
+        if let Some(process) = timelines.live_process(info.pid) {
+            self.words.describe(process, info);
+        }
+    }
+
+    /// So many waits on a lock were parts of those before them.
+    pub fn retried(&mut self, process: ProcessId, address: u64, retries: u64) {
+        let key = Key { state: State::Lock, what: What::Word(process, address) };
+        if let Some(&index) = self.index.get(&key) {
+            let tally = &mut self.tallies[index].1;
+            tally.waits = tally.waits.saturating_sub(retries).max(1);
+        }
+    }
+
     /// Takes note of who ended a wait.
     pub fn woken(&mut self, timelines: &Timelines, interval: &Interval) {
         self.ends.woken(timelines, interval, &self.descriptors);
@@ -239,14 +269,15 @@ impl Objects {
 
     /// The rows of the report, longest total wait first.
     pub fn rows(self, timelines: &Timelines, symbols: &Symbols) -> Rows {
-        let Self { mut tallies, labels, descriptors, ends, .. } = self;
+        let Self { mut tallies, labels, descriptors, words, ends, .. } = self;
         let ends = ends.join(&labels, timelines);
-        let same = same::unify(&mut tallies, symbols, &|key| one_inode(key, &labels, &ends));
+        let one_key = |key| one_word(one_inode(key, &labels, &ends), &words);
+        let same = same::unify(&mut tallies, symbols, &one_key);
         let keys: Vec<Key> = tallies.iter().map(|(key, _)| *key).collect();
         tallies.retain(|(_, tally)| tally.waits > 0);
         tallies.sort_by(|(a, x), (b, y)| y.time.cmp(&x.time).then(a.cmp(b)));
         let (labels, descriptors) = (&labels, &descriptors);
-        let namer = Namer { timelines, symbols, labels, descriptors, ends };
+        let namer = Namer { timelines, symbols, labels, descriptors, words: &words, ends };
         fold_rest(&mut tallies);
         let ids = row_ids(&keys, &tallies);
         let rows = tallies.into_iter().enumerate();
@@ -267,6 +298,20 @@ fn one_inode(key: Key, labels: &FastMap<(u32, u64), ObjectInfo>, ends: &Joined) 
         }
         _ => key,
     }
+}
+
+/// A word in memory that processes share is one object, wherever each of them has it.
+fn one_word(key: Key, words: &Words) -> Key {
+    let place = match key.what {
+        What::Word(process, address) | What::Thread(process, _, address) => {
+            words.place(process, address)
+        }
+        _ => None,
+    };
+    place.map_or(key, |(device, inode, offset)| {
+        let what = What::Shared(device, inode, offset);
+        Key { what, ..key }
+    })
 }
 
 /// Pipes between the same programs get their number, to be told apart.
@@ -318,6 +363,7 @@ struct Namer<'a> {
     symbols: &'a Symbols,
     labels: &'a FastMap<(u32, u64), ObjectInfo>,
     descriptors: &'a FastMap<(Pid, u32), ObjectInfo>,
+    words: &'a Words,
     ends: Joined<'a>,
 }
 
@@ -327,12 +373,18 @@ impl Namer<'_> {
             tally.sites.iter().map(|(&stack, &(count, time))| (stack, count, time)).collect();
         sites.sort_by_key(|&(stack, _, time)| (std::cmp::Reverse(time), stack));
         let top = sites.first().and_then(|&(stack, ..)| names::call_site(self.symbols, stack));
+        let sort = sites.first().map_or(Sort::Plain, |&(stack, ..)| {
+            Sort::of(key.state, &names::frames(self.symbols, stack))
+        });
         sites.truncate(if (id as usize) < MOST_WITH_SITES { MOST_STACKS } else { 0 });
         let (pid, address) = self.whereabouts(key);
         Object {
             id,
-            kind: kind(key),
-            label: self.label(key, top.as_deref()),
+            kind: sort.kind().filter(|_| key.is_word()).unwrap_or(kind(key)),
+            label: self
+                .word_label(key, tally, sort, top.as_deref())
+                .unwrap_or_else(|| self.label(key, top.as_deref())),
+            symbol: self.symbol(key),
             pid,
             address,
             state: key.state.name(),
@@ -387,7 +439,7 @@ impl Namer<'_> {
             What::Word(process, address) | What::Thread(process, _, address) => {
                 (self.pid(process).0, address)
             }
-            What::Inode(_, _, inode) => (0, inode),
+            What::Inode(_, _, inode) | What::Shared(_, inode, _) => (0, inode),
             What::Descriptor(process, ..)
             | What::Child(process, _)
             | What::Call(process, _)
@@ -396,14 +448,47 @@ impl Namer<'_> {
         }
     }
 
+    /// The variable that a word lies in.
+    fn symbol(&self, key: Key) -> Option<String> {
+        let What::Word(process, address) = key.what else { return None };
+        self.words.symbol(process, address)
+    }
+
+    /// What to call a futex word: by its variable or the memory that it is shared in, else by its
+    /// address, and where it is waited for.
+    fn word_label(
+        &self,
+        key: Key,
+        tally: &Tally,
+        sort: Sort,
+        site: Option<&str>,
+    ) -> Option<String> {
+        let at = site.map(|site| format!(" in {site}")).unwrap_or_default();
+        let noun = sort.noun(key.state, sort.kind().unwrap_or(kind(key)));
+        match key.what {
+            What::Word(_, address) => {
+                let symbol = self.symbol(key).unwrap_or_else(|| format!("{address:#x}"));
+                Some(format!("{noun} {symbol}{at}"))
+            }
+            What::Shared(device, inode, offset) => {
+                let process = |&thread: &ThreadId| self.timelines.process_of(thread);
+                let processes: BTreeSet<ProcessId> = tally.waiters.iter().map(process).collect();
+                let shared = match processes.len() {
+                    0 | 1 => String::new(),
+                    count => format!(" ({count} processes)"),
+                };
+                let place = self.words.label((device, inode, offset));
+                Some(format!("{noun} {place}{shared}{at}"))
+            }
+            _ => None,
+        }
+    }
+
     /// What to call it: its own name, else what it is and where it is waited for.
     fn label(&self, key: Key, site: Option<&str>) -> String {
         let at = site.map(|site| format!(" in {site}")).unwrap_or_default();
         match key.what {
-            What::Word(_, address) if key.state == State::Join => {
-                format!("join of a thread or barrier {address:#x}{at}")
-            }
-            What::Word(_, address) => format!("{} {address:#x}{at}", kind(key)),
+            What::Word(..) | What::Shared(..) => format!("{}{at}", kind(key)),
             What::Thread(process, tid, _) => format!("{}{at}", self.thread(process, Tid(tid))),
             What::Inode(fd, device, inode) => {
                 let node = (device, inode);

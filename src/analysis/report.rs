@@ -347,6 +347,8 @@ pub struct Object {
     pub kind: &'static str,
     /// What to call it.
     pub label: String,
+    /// The variable that its futex word lies in, where that has a symbol.
+    pub symbol: Option<String>,
     /// Process id it belongs to, 0 if to several.
     pub pid: u32,
     /// Futex word, or inode.

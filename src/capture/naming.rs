@@ -26,11 +26,13 @@ use super::CaptureError;
 use super::sys::perf_event::thread_cpu;
 use crate::model::Definition;
 use crate::model::Event;
+use crate::model::FutexWord;
 use crate::model::Nanos;
 use crate::model::Pid;
 use crate::model::Record;
 use crate::model::StackCounts;
 use crate::model::StackId;
+use crate::model::WordInfo;
 use crate::symbols::Image;
 use crate::symbols::Mapping;
 use crate::symbols::Namer;
@@ -89,6 +91,8 @@ trait Backend {
     fn note(&mut self, job: &Job);
     /// See [`Namer::stack`].
     fn stack(&mut self, raw: &RawStack, define: &mut dyn FnMut(Definition)) -> Option<StackId>;
+    /// See [`Namer::word`].
+    fn word(&mut self, time: Nanos, pid: Pid, word: FutexWord) -> Option<WordInfo>;
     /// Names at most about `limit` frames, or with `None` all of them to the last detail.
     fn name(&mut self, limit: Option<usize>, define: &mut dyn FnMut(Definition));
     /// Counts and warnings so far.
@@ -108,6 +112,10 @@ impl Backend for Namer {
 
     fn stack(&mut self, raw: &RawStack, define: &mut dyn FnMut(Definition)) -> Option<StackId> {
         Namer::stack(self, raw, define)
+    }
+
+    fn word(&mut self, time: Nanos, pid: Pid, word: FutexWord) -> Option<WordInfo> {
+        Namer::word(self, time, pid, word.address, word.shared)
     }
 
     fn name(&mut self, limit: Option<usize>, define: &mut dyn FnMut(Definition)) {
@@ -303,6 +311,7 @@ impl Thread {
                 if let Some(began) = began {
                     self.looks.fetch_add((thread_cpu() - began).0, Ordering::Relaxed);
                 }
+                self.word(raw.pid, &event);
                 set_stack(&mut event, id.flatten());
                 self.records.push(Record::Event(event));
             }
@@ -314,6 +323,18 @@ impl Thread {
         if self.records.len() >= RECORDS_AT_A_TIME {
             self.hand_over();
         }
+    }
+
+    /// Says what the futex word of a wait is, the first time that it is met.
+    fn word(&mut self, pid: Pid, event: &Event) {
+        let (time, call) = match event {
+            Event::WaitStack(e) => (e.time, e.call),
+            Event::Observation(e) => (e.time, e.call.flatten()),
+            _ => return,
+        };
+        let Some(word) = call.and_then(|call| call.futex_word()) else { return };
+        let info = self.attempt(|backend, _| backend.word(time, pid, word)).flatten();
+        self.records.extend(info.map(|info| Record::Event(Event::Word(info))));
     }
 
     /// Names frames; in batches, so that the records of one are on their way during the next.
@@ -377,6 +398,7 @@ fn set_stack(event: &mut Event, id: Option<StackId>) {
         | Event::Rename(_)
         | Event::Exit(_)
         | Event::Object(_)
+        | Event::Word(_)
         | Event::Lost(_)
         | Event::Probe(_) => {}
     }

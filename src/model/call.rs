@@ -24,6 +24,30 @@ pub struct Call {
     pub inode: u64,
 }
 
+/// The word of a futex call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FutexWord {
+    /// Its address.
+    pub address: u64,
+    /// Whether the call said that other processes may use it too.
+    pub shared: bool,
+}
+
+impl Call {
+    /// The futex word that it waits on, where it is a wait on one word. `futex_waitv` has its words
+    /// in memory, and what `futex_wait` says about other processes is not recorded.
+    pub fn futex_word(&self) -> Option<FutexWord> {
+        const FUTEX: u16 = 202;
+        const FUTEX_WAIT: u16 = 455;
+        const PRIVATE: u64 = 128;
+        match self.number {
+            FUTEX => Some(FutexWord { address: self.arg0, shared: self.arg1 & PRIVATE == 0 }),
+            FUTEX_WAIT => Some(FutexWord { address: self.arg0, shared: false }),
+            _ => None,
+        }
+    }
+}
+
 /// What kind of thing a file descriptor refers to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[repr(u8)]

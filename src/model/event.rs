@@ -34,6 +34,8 @@ pub enum Event {
     Observation(Observation),
     /// What a descriptor or address of a process refers to.
     Object(ObjectInfo),
+    /// What a futex word of a process is called, and what it is part of.
+    Word(WordInfo),
     /// Records that never arrived.
     Lost(Lost),
     /// Something the program itself said through a probe.
@@ -55,6 +57,7 @@ impl Event {
             Self::WaitStack(e) => e.time,
             Self::Observation(e) => e.time,
             Self::Object(e) => e.time,
+            Self::Word(e) => e.time,
             Self::Lost(e) => e.to,
             Self::Probe(e) => e.time,
         }
@@ -73,7 +76,7 @@ impl Event {
             Self::WaitStack(e) => Some(e.tid),
             Self::Observation(e) => Some(e.tid),
             Self::Probe(e) => Some(e.tid),
-            Self::Object(_) | Self::Lost(_) => None,
+            Self::Object(_) | Self::Word(_) | Self::Lost(_) => None,
         }
     }
 }
@@ -374,6 +377,35 @@ pub struct ObjectInfo {
     pub inode: u64,
     /// Path, or addresses of a socket (`tcp 127.0.0.1:80 -> 127.0.0.1:5000`).
     pub label: Text,
+}
+
+/// What a futex word is: the variable that it lies in, or the shared memory. Told of a word for
+/// which one of them was found, once for each process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WordInfo {
+    /// When that was looked up.
+    pub time: Nanos,
+    /// The process.
+    pub pid: Pid,
+    /// Address of the word there.
+    pub address: u64,
+    /// The variable: `lock_a`, or `table[..]+0x40` for a word inside a larger one. Empty: none.
+    pub symbol: Text,
+    /// For a word that processes share, what they share it in.
+    pub backing: Option<Backing>,
+}
+
+/// A place in memory that several processes may have at different addresses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Backing {
+    /// Device of the inode, as in [`Call`].
+    pub device: u32,
+    /// Inode: of a file, or of the kernel's own for memory without a name.
+    pub inode: u64,
+    /// Offset in it.
+    pub offset: u64,
+    /// Path of the file; empty where it has none.
+    pub path: Text,
 }
 
 /// Records that never arrived.

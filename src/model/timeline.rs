@@ -185,9 +185,11 @@ impl Timelines {
                 }
                 None
             }
-            Event::Sample(_) | Event::WaitStack(_) | Event::Probe(_) | Event::Object(_) => {
-                self.thread_of(event.tid()?)
-            }
+            Event::Sample(_)
+            | Event::WaitStack(_)
+            | Event::Probe(_)
+            | Event::Object(_)
+            | Event::Word(_) => self.thread_of(event.tid()?),
         }
     }
 

@@ -65,16 +65,27 @@ pub(super) struct Segment {
     pub address: u64,
     /// Bytes in the file.
     pub size: u64,
+    /// Bytes in memory: more, where variables start as zeros (`.bss`).
+    pub memory: u64,
     /// Whether it holds code.
     pub executable: bool,
 }
 
 /// A section's place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Section {
+pub(super) struct Section {
     address: u64,
-    offset: u64,
-    size: u64,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Bytes in the file.
+    pub size: u64,
+}
+
+/// A table of symbols and the table of their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SymbolTable {
+    pub symbols: Section,
+    pub strings: Section,
 }
 
 /// What is known of an ELF file.
@@ -102,6 +113,10 @@ pub(super) struct Elf {
     pub sound: bool,
     eh_frame: Option<Section>,
     eh_frame_header: Option<Section>,
+    /// All symbols (`.symtab`), unless the file is stripped,
+    symbols: Option<SymbolTable>,
+    /// and those that other files may use (`.dynsym`).
+    dynamic_symbols: Option<SymbolTable>,
 }
 
 /// The unwind sections of a file.
@@ -120,15 +135,15 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     number(bytes, at).map(u16::from_le_bytes)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     number(bytes, at).map(u32::from_le_bytes)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     number(bytes, at).map(u64::from_le_bytes)
 }
 
@@ -167,7 +182,8 @@ impl Elf {
         match kind {
             1 => {
                 let executable = flags & 1 != 0;
-                self.segments.push(Segment { offset, address, size, executable });
+                let memory = u64_at(header, 40)?.max(size);
+                self.segments.push(Segment { offset, address, size, memory, executable });
             }
             3 => self.interpreter = source.at(offset, size.min(4096)).map(|b| Text::from_c(&b)),
             4 if self.build_id.is_empty() => {
@@ -209,6 +225,13 @@ impl Elf {
                 _ => {}
             }
             let place = section(at)?;
+            let strings = || section(headers.chunks_exact(64).nth(u32_at(at, 40)? as usize)?);
+            let table = || strings().map(|strings| SymbolTable { symbols: place, strings });
+            match u32_at(at, 4)? {
+                2 => self.symbols = table(),
+                11 => self.dynamic_symbols = table(),
+                _ => {}
+            }
             let claimed = if u64_at(at, 8)? & COMPRESSED != 0 {
                 u64_at(&source.at(place.offset, 24)?, 8)?
             } else if name.starts_with(b".zdebug_") {
@@ -269,6 +292,17 @@ impl Elf {
         })
     }
 
+    /// Tables of symbols, the fullest first.
+    pub fn symbol_tables(&self) -> impl Iterator<Item = &SymbolTable> {
+        self.symbols.iter().chain(&self.dynamic_symbols)
+    }
+
+    /// Whether an address as linked is memory that the file's data is loaded into.
+    pub fn has_data(&self, address: u64) -> bool {
+        let covers = |s: &Segment| address >= s.address && address - s.address < s.memory;
+        self.segments.iter().any(|s| !s.executable && covers(s))
+    }
+
     /// Reads the sections that framehop unwinds with.
     pub fn unwind_sections(&self, source: &Source) -> Option<UnwindSections> {
         let range = |s: &Section| Some(s.address..s.address.checked_add(s.size)?);
@@ -325,6 +359,17 @@ fn build_id(notes: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
+impl Elf {
+    /// With a table of symbols at offset 0, and their names behind it.
+    pub fn with_symbols(symbols: u64, strings: u64) -> Self {
+        let section = |offset, size| Section { address: 0, offset, size };
+        let table =
+            SymbolTable { symbols: section(0, symbols), strings: section(symbols, strings) };
+        Self { symbols: Some(table), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -332,14 +377,21 @@ mod tests {
         Elf { segments, ..Elf::default() }
     }
 
+    fn segment(offset: u64, address: u64, size: u64, executable: bool) -> Segment {
+        Segment { offset, address, size, memory: size + 0x10, executable }
+    }
+
     #[test]
     fn segments_that_share_a_page_are_told_apart() {
         // As lld links: read-only data ends at 0x5d4, code begins in the same page of the file.
         let elf = with(vec![
-            Segment { offset: 0, address: 0, size: 0x5d4, executable: false },
-            Segment { offset: 0x5e0, address: 0x15e0, size: 0x200, executable: true },
-            Segment { offset: 0x7e0, address: 0x27e0, size: 0x100, executable: false },
+            segment(0, 0, 0x5d4, false),
+            segment(0x5e0, 0x15e0, 0x200, true),
+            segment(0x7e0, 0x27e0, 0x100, false),
         ]);
+        // Behind what the file has of its data come the variables that start as zeros.
+        assert!(elf.has_data(0x27e0) && elf.has_data(0x28e0) && !elf.has_data(0x28f0));
+        assert!(!elf.has_data(0x15e0), "code is no data");
         assert_eq!(elf.bias(0x7000_1000, 0), Some(0x7000_0000));
         assert_eq!(elf.address_of(0x5e8, true), Some(0x15e8));
         assert_eq!(elf.offset_of(0x15e8), Some(0x5e8));

@@ -29,6 +29,7 @@ mod resolve;
 mod signal;
 mod space;
 mod unwind;
+mod variable;
 
 use crate::model::Pid;
 use crate::model::Text;

@@ -1,5 +1,7 @@
 //! The entry: keeps processes and modules, unwinds, interns, names.
 
+mod words;
+
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -54,6 +56,7 @@ struct Process {
     interval: Duration,
     anonymous: Option<Index>,
     exited: bool,
+    words: words::Asked,
 }
 
 /// Unwinds and names stacks. Not thread-safe, not fast: keep it off the drain path
@@ -72,6 +75,8 @@ pub struct Namer {
     truncated: Index,
     /// The vdso and its size.
     vdso: Option<(Index, u64)>,
+    /// Futex words looked up.
+    words: usize,
 }
 
 impl Default for Namer {
@@ -97,6 +102,7 @@ impl Default for Namer {
             kernel,
             truncated,
             vdso,
+            words: 0,
         }
     }
 }
@@ -177,8 +183,8 @@ impl Namer {
         // Whatever had the child's id before is gone, even if the parent was never seen.
         self.processes.remove(&child);
         if let Some(process) = self.processes.get(&parent) {
-            let space = Rc::clone(&process.space);
-            self.processes.insert(child, Process { space, ..Process::default() });
+            let (space, words) = (Rc::clone(&process.space), process.words.of_child());
+            self.processes.insert(child, Process { space, words, ..Process::default() });
         }
     }
 
@@ -310,7 +316,7 @@ impl Namer {
             return false;
         }
         process.space = Rc::default();
-        for MapsLine { start, end, offset: file_offset, identity, path } in lines {
+        for MapsLine { start, end, offset: file_offset, identity, path, .. } in lines {
             let build_id = Vec::new();
             self.map(&Mapping { pid, start, end, file_offset, path, identity, build_id });
         }

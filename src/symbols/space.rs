@@ -44,6 +44,15 @@ impl Space {
         self.regions.get(after.checked_sub(1)?).filter(|r| address < r.end)
     }
 
+    /// Where modules lie: a region of each, one for every run of neighbours.
+    pub fn modules(&self) -> impl Iterator<Item = &Region> {
+        let new = |(i, r): &(usize, &Region)| {
+            let before = i.checked_sub(1).map(|before| &self.regions[before]);
+            before.is_none_or(|b| (b.module, b.bias) != (r.module, r.bias))
+        };
+        self.regions.iter().enumerate().filter(new).map(|(_, region)| region)
+    }
+
     /// Whether exactly this is mapped already.
     pub fn has(&self, region: &Region) -> bool {
         self.find(region.start) == Some(region)
@@ -70,19 +79,29 @@ impl Space {
     }
 }
 
-/// An executable line of `/proc/PID/maps`.
+/// A line of `/proc/PID/maps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MapsLine {
     pub start: u64,
     pub end: u64,
+    pub executable: bool,
+    /// Whether other processes see what is written there.
+    pub shared: bool,
     pub offset: u64,
     pub identity: (u64, u64),
+    /// Without the kernel's mark that there is no such file any more.
     pub path: Text,
+    pub deleted: bool,
 }
 
 /// Reads the executable lines of `/proc/PID/maps`; what does not look like one is skipped.
 pub(super) fn parse_maps(text: &[u8]) -> Vec<MapsLine> {
-    text.split(|&b| b == b'\n').filter_map(parse_line).collect()
+    lines_of_maps(text).filter(|line| line.executable).collect()
+}
+
+/// Reads the lines of `/proc/PID/maps`.
+pub(super) fn lines_of_maps(text: &[u8]) -> impl Iterator<Item = MapsLine> {
+    text.split(|&b| b == b'\n').filter_map(parse_line)
 }
 
 fn parse_line(line: &[u8]) -> Option<MapsLine> {
@@ -97,20 +116,23 @@ fn parse_line(line: &[u8]) -> Option<MapsLine> {
     };
     let hex = |text: &str| u64::from_str_radix(text, 16).ok();
     let (start, end) = field()?.split_once('-')?;
-    let executable = field()?.as_bytes().get(2) == Some(&b'x');
+    let permissions = field()?.as_bytes();
     let offset = hex(field()?)?;
     let (major, minor) = field()?.split_once(':')?;
     let device = (hex(major)? << 20) | hex(minor)?;
     let inode = field()?.parse().ok()?;
     let path = rest.trim_ascii_start();
-    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    let kept = path.strip_suffix(b" (deleted)");
     let (start, end) = (hex(start)?, hex(end)?);
-    executable.then(|| MapsLine {
+    Some(MapsLine {
         start,
         end,
+        executable: permissions.get(2) == Some(&b'x'),
+        shared: permissions.get(3) == Some(&b's'),
         offset,
         identity: (device, inode),
-        path: Text::new(path),
+        path: Text::new(kept.unwrap_or(path)),
+        deleted: kept.is_some(),
     })
 }
 
@@ -180,7 +202,8 @@ mod tests {
 
         #[test]
         fn any_maps_text_is_read(text in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
-            parse_maps(&text);
+            let lines = lines_of_maps(&text).filter(|line| line.executable).count();
+            assert_eq!(lines, parse_maps(&text).len());
         }
     }
 }

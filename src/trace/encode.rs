@@ -27,6 +27,7 @@ use crate::model::Text;
 use crate::model::Tid;
 use crate::model::WaitStack;
 use crate::model::Waker;
+use crate::model::WordInfo;
 
 /// The kind of chunk an event goes into.
 pub(super) fn kind_of(event: &Event) -> ChunkKind {
@@ -37,6 +38,7 @@ pub(super) fn kind_of(event: &Event) -> ChunkKind {
         | Event::Rename(_)
         | Event::Exit(_)
         | Event::Object(_)
+        | Event::Word(_)
         | Event::Lost(_) => ChunkKind::Lifecycle,
         Event::Sample(_) | Event::WaitStack(_) | Event::Observation(_) => ChunkKind::Samples,
         Event::Probe(_) => ChunkKind::Probe,
@@ -79,6 +81,7 @@ impl EventEncoder {
             | Event::Rename(_)
             | Event::Exit(_)
             | Event::Object(_)
+            | Event::Word(_)
             | Event::Lost(_) => self.lifecycle(event),
         }
     }
@@ -250,6 +253,7 @@ impl EventEncoder {
                 self.out.varint(e.device.into());
                 self.out.string(e.label.as_bytes());
             }
+            Event::Word(e) => self.word(e),
             Event::Lost(e) => {
                 self.out.delta(e.to.0, e.from.0);
                 self.out.byte(e.what as u8);
@@ -260,6 +264,18 @@ impl EventEncoder {
             }
             // Not of this chunk: `kind_of` and `push` sent them elsewhere.
             _ => {}
+        }
+    }
+
+    fn word(&mut self, e: &WordInfo) {
+        self.tid(e.pid.0);
+        self.out.varint(e.address);
+        self.out.string(e.symbol.as_bytes());
+        if let Some(backing) = &e.backing {
+            self.out.varint(backing.inode);
+            self.out.varint(backing.device.into());
+            self.out.varint(backing.offset);
+            self.out.string(backing.path.as_bytes());
         }
     }
 
@@ -311,6 +327,7 @@ fn lifecycle_tag(event: &Event) -> (u8, u8) {
             ExitKind::Alive => (EXIT, EXIT_ALIVE),
         },
         Event::Object(_) => (OBJECT, 0),
+        Event::Word(e) => (WORD, e.backing.is_some().into()),
         Event::Lost(e) => (LOST, e.cpu.is_some().into()),
         _ => (EXEC, 0),
     }

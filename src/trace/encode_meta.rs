@@ -150,6 +150,9 @@ pub(super) fn weight(record: &Record) -> usize {
         }
         Record::Event(Event::Rename(rename)) => text(&rename.name),
         Record::Event(Event::Object(object)) => text(&object.label),
+        Record::Event(Event::Word(word)) => {
+            text(&word.symbol) + word.backing.as_ref().map_or(0, |backing| text(&backing.path))
+        }
         Record::Event(Event::Probe(probe)) => match &probe.what {
             ProbeKind::Enter { name, target, fields, .. }
             | ProbeKind::Instant { name, target, fields } => {

@@ -88,7 +88,8 @@ pub(super) const RENAME: u8 = 2;
 pub(super) const EXIT: u8 = 3;
 pub(super) const OBJECT: u8 = 4;
 pub(super) const LOST: u8 = 5;
-/// Four bits of detail: kind of start, kind of exit, whether a CPU is known.
+pub(super) const WORD: u8 = 6;
+/// Four bits of detail: kind of start, kind of exit, whether a CPU or what is shared is known.
 pub(super) const DETAIL_SHIFT: u8 = 4;
 
 /// Exit: the thread alone, its whole process, or alive.

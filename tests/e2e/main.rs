@@ -17,3 +17,4 @@ mod real;
 mod report;
 mod terminal;
 mod truth;
+mod words;

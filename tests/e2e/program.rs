@@ -326,10 +326,15 @@ const BUILT: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// Builds `tests/truth/NAME` (`.c` or `.rs`) and gives the path of the program.
 pub fn truth_program(name: &str) -> PathBuf {
+    truth_program_with(name, &[])
+}
+
+/// The same, with further options for the compiler.
+pub fn truth_program_with(name: &str, options: &[&str]) -> PathBuf {
     static MADE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/truth").join(name);
-    let program = Path::new(BUILT).join(name.replace('.', "_"));
+    let program = Path::new(BUILT).join(name.replace(['.', '/'], "_") + &options.concat());
     if made.contains(&program) {
         return program;
     }
@@ -344,7 +349,8 @@ pub fn truth_program(name: &str) -> PathBuf {
         cc.args(["-O1", "-g", "-pthread", "-Wall", "-Werror"]);
         cc
     };
-    let status = compiler.arg("-o").arg(&fresh).arg(&source).status().expect("a compiler");
+    let status =
+        compiler.args(options).arg("-o").arg(&fresh).arg(&source).status().expect("a compiler");
     assert!(status.success(), "{} does not compile", source.display());
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).expect("ours");
     fs::rename(&fresh, &program).expect("ours");

@@ -199,6 +199,12 @@ impl Scene {
         }
     }
 
+    /// Begins a wait at a time of its own.
+    pub fn wait_from(&mut self, tid: u32, off: u64, ns: u64, call: Call) {
+        self.now.insert(tid, off);
+        self.wait(tid, ns, 0, call, None);
+    }
+
     /// Who ended the wait that was drawn last, in which call on which descriptor.
     pub fn ended_by(&mut self, tid: u32, call: u16, descriptor: u64) {
         let last = self.events.iter_mut().rev().find_map(|event| match event {
@@ -227,6 +233,12 @@ impl Scene {
             inode,
             label,
         }));
+    }
+
+    /// What a futex word of a process is, as of now: its variable, or what it is shared in.
+    pub fn word(&mut self, pid: u32, address: u64, symbol: &str, backing: Option<Backing>) {
+        let (time, pid, symbol) = (Nanos(self.now[&pid]), Pid(pid), Text::from(symbol));
+        self.events.push(Event::Word(WordInfo { time, pid, address, symbol, backing }));
     }
 
     /// Off the CPU for `ns`, for a reason nobody saw.

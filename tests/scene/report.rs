@@ -129,6 +129,7 @@ fn objects(waits: &Waits, symbols: &Symbols) -> Vec<Object> {
                         format!("{kind} <img src=x onerror=alert(9)> {} {}", found.call.fd, address)
                     }
                 },
+                symbol: None,
                 pid,
                 address,
                 state: found.state.name(),

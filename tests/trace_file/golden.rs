@@ -56,6 +56,7 @@ pub fn kind(event: &Event) -> &'static str {
         Event::WaitStack(_) => "wait stack",
         Event::Observation(_) => "observation",
         Event::Object(_) => "object",
+        Event::Word(_) => "word",
         Event::Lost(_) => "lost",
         Event::Probe(_) => "probe",
     }
@@ -149,6 +150,25 @@ pub fn events() -> Vec<Event> {
             device: 9,
             inode: 99,
             label: text("tcp 127.0.0.1:80 -> 127.0.0.1:5000"),
+        }),
+        Event::Word(WordInfo {
+            time,
+            pid,
+            address: 0x5555_0000_4040,
+            symbol: text("table[..]+0x40"),
+            backing: None,
+        }),
+        Event::Word(WordInfo {
+            time: Nanos(8_005),
+            pid,
+            address: 0x7fff_0000_0000,
+            symbol: Text::default(),
+            backing: Some(Backing {
+                device: 26,
+                inode: 1 << 40,
+                offset: 64,
+                path: text("/dev/shm/sem.queue"),
+            }),
         }),
         Event::Rename(Rename { time, tid, name: Text::new(*b"\xffx\n") }),
         Event::Exec(Exec {

@@ -3,6 +3,7 @@
 //! * A glibc condition variable has two futex words, for its two groups of waiters, four bytes
 //!   apart, and its waiters alternate between them (`pthread_cond_t.__data.__g_signals[2]`).
 //! * A connection has an inode at either end.
+//! * A word in memory that processes share has an address in each of them.
 //! * A parking lot (`parking_lot`, and what is built on it) lets each thread sleep on a word of
 //!   its own and keeps the queues elsewhere: the words tell threads apart, not locks. What is
 //!   waited for is known by where it is waited for: the function outside the library.
@@ -19,38 +20,41 @@ use crate::model::Symbols;
 use std::collections::BTreeMap;
 
 /// Sums up each object in the one that stands for it. Gives that one's number for each.
-/// `one_inode` gives the key that both ends of a connection share.
+/// `one_key` gives the key that both ends of a connection share, and all addresses of a word.
 pub fn unify(
     tallies: &mut [(Key, Tally)],
     symbols: &Symbols,
-    one_inode: &dyn Fn(Key) -> Key,
+    one_key: &dyn Fn(Key) -> Key,
 ) -> Vec<u32> {
     let mut same: Vec<u32> = (0..tallies.len() as u32).collect();
     let mut stacks = Stacks { symbols, known: FastMap::default() };
-    let words: FastMap<Key, u32> = (0..).zip(&*tallies).map(|(i, (key, _))| (*key, i)).collect();
+    let mut first: FastMap<Key, u32> = FastMap::default();
+    for (index, (key, _)) in (0..).zip(&mut *tallies) {
+        *key = one_key(*key);
+        same[index as usize] = *first.entry(*key).or_insert(index);
+    }
     let mut parked: BTreeMap<(State, ProcessId, String), u32> = BTreeMap::new();
-    let mut inodes: FastMap<Key, u32> = FastMap::default();
     for index in 0..tallies.len() {
-        let (key, tally) = &mut tallies[index];
-        if let What::Inode(..) = key.what {
-            *key = one_inode(*key);
-            same[index] = *inodes.entry(*key).or_insert(index as u32);
-            continue;
-        }
-        let What::Word(process, address) = key.what else { continue };
+        let (key, tally) = &tallies[index];
+        let (What::Word(..) | What::Shared(..)) = key.what else { continue };
         let Some(site) = heaviest(tally) else { continue };
-        match stacks.tells(site) {
-            Tells::Parked(caller) => {
+        match (stacks.tells(site), key.what) {
+            (Tells::Parked(caller), What::Word(process, _)) => {
                 let slot = (key.state, process, caller);
                 same[index] = *parked.entry(slot).or_insert(index as u32);
             }
-            Tells::GlibcCondition if address % 8 == 4 => {
-                let first = Key { what: What::Word(process, address - 4), ..*key };
-                if let Some(&first) = words.get(&first) {
-                    same[index] = first;
-                }
+            (Tells::GlibcCondition, what) => {
+                let one = before(what).and_then(|what| first.get(&Key { what, ..*key }));
+                same[index] = one.copied().unwrap_or(same[index]);
             }
-            Tells::GlibcCondition | Tells::Nothing => {}
+            _ => {}
+        }
+    }
+    for index in 0..same.len() {
+        // What stands for one may itself be stood for: never in a ring, as each step leads to an
+        // earlier object or to the first word of its condition variable.
+        while same[same[index] as usize] != same[index] {
+            same[index] = same[same[index] as usize];
         }
     }
     for (index, &one) in same.iter().enumerate() {
@@ -60,6 +64,17 @@ pub fn unify(
         }
     }
     same
+}
+
+/// The first of the two words of a condition variable, given the second.
+fn before(what: What) -> Option<What> {
+    match what {
+        What::Word(process, address) if address % 8 == 4 => Some(What::Word(process, address - 4)),
+        What::Shared(device, inode, offset) if offset % 8 == 4 => {
+            Some(What::Shared(device, inode, offset - 4))
+        }
+        _ => None,
+    }
 }
 
 fn heaviest(tally: &Tally) -> Option<StackId> {

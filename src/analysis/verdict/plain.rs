@@ -156,11 +156,14 @@ fn sentence(state: State, time: Nanos, share: f64, object: Option<&Object>) -> S
             let site = site.and_then(|site| innermost_own(&site.stack));
             match site {
                 Some(site) if state == State::Lock => {
-                    format!(", most for one lock, taken in `{site}`")
+                    let name = object.symbol.as_ref().map(|name| format!(" {name},"));
+                    format!(", most for one lock,{} taken in `{site}`", name.unwrap_or_default())
                 }
-                None if state == State::Lock => {
-                    format!(", most for one lock, {:#x}", object.address)
-                }
+                None if state == State::Lock => match &object.symbol {
+                    Some(name) => format!(", most for one lock, {name}"),
+                    None if object.pid == 0 => format!(", most for one {}", object.label),
+                    None => format!(", most for one lock, {:#x}", object.address),
+                },
                 Some(site) => format!(", mostly in `{site}`"),
                 None => format!(", mostly for {}", in_a_sentence(&object.label)),
             }

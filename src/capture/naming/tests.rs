@@ -4,7 +4,9 @@ use super::*;
 use crate::model::Nanos;
 use crate::model::Sample;
 use crate::model::Stack;
+use crate::model::Text;
 use crate::model::Tid;
+use crate::model::WaitStack;
 use std::sync::mpsc::sync_channel;
 
 fn sample(time: u64) -> Event {
@@ -46,6 +48,11 @@ impl Backend for Fake {
         define(Definition::Stack(Stack { parent: None, frame: crate::model::FrameId(0) }));
         assert_ne!(self.panics_at, Some(id), "as the test asked");
         Some(StackId(id))
+    }
+    fn word(&mut self, time: Nanos, pid: Pid, word: FutexWord) -> Option<WordInfo> {
+        let FutexWord { address, .. } = word;
+        let symbol = Text::from("lock_a");
+        (address != 0).then_some(WordInfo { time, pid, address, symbol, backing: None })
     }
     fn name(&mut self, limit: Option<usize>, _define: &mut dyn FnMut(Definition)) {
         assert!(!self.panics_in_names || limit.is_some(), "as the test asked");
@@ -143,4 +150,23 @@ fn a_panic_while_starting_or_naming_loses_no_event() {
         assert_eq!((outcome.counts.taken, outcome.counts.failed), (1, failed));
         assert!(outcome.warnings.iter().any(|w| w == BROKEN));
     }
+}
+
+#[test]
+fn a_futex_word_is_told_of_before_the_wait_that_it_was_met_in() {
+    let mut naming = Naming::start_with(|| Box::new(Fake::default())).expect("starts");
+    let call = |number, arg0| crate::model::Call { number, arg0, ..Default::default() };
+    for (time, call) in [(1, Some(call(202, 0x40))), (2, Some(call(0, 0x40))), (3, None)] {
+        let (time, off) = (Nanos(time), Nanos(0));
+        let wait = WaitStack { time, tid: Tid(1), off, call, weight: Nanos(1), stack: None };
+        let raw = RawStack { pid: Pid(7), ..RawStack::default() };
+        naming.send(Job::Stack { raw, event: Event::WaitStack(wait) });
+    }
+    let mut told = Vec::new();
+    naming.finish(&mut |record| match record {
+        Record::Event(Event::Word(word)) => told.push((word.time.0, word.pid.0, word.address)),
+        Record::Event(event) => told.push((event.time().0, 0, 0)),
+        Record::Definition(_) => {}
+    });
+    assert_eq!(told, [(1, 7, 0x40), (1, 0, 0), (2, 0, 0), (3, 0, 0)]);
 }

@@ -6,6 +6,7 @@ use super::super::flags::*;
 use super::Events;
 use super::text;
 use super::texts;
+use crate::model::Backing;
 use crate::model::Books;
 use crate::model::Event;
 use crate::model::Exec;
@@ -23,6 +24,7 @@ use crate::model::Rename;
 use crate::model::Start;
 use crate::model::StartKind;
 use crate::model::Tid;
+use crate::model::WordInfo;
 
 impl Events {
     pub(super) fn lifecycle(&mut self) -> Result<Event, Malformed> {
@@ -66,8 +68,26 @@ impl Events {
                 count: self.input.varint()?,
                 cpu: if detail & 1 == 0 { None } else { Some(self.input.varint_u16()?) },
             }),
+            WORD => Event::Word(self.word(time, detail)?),
             _ => return Err(Malformed("a start or exit of an unknown kind")),
         })
+    }
+
+    fn word(&mut self, time: Nanos, detail: u8) -> Result<WordInfo, Malformed> {
+        let pid = Pid(self.tid()?);
+        let input = &mut self.input;
+        let (address, symbol) = (input.varint()?, text(input)?);
+        let backing = if detail & 1 == 0 {
+            None
+        } else {
+            Some(Backing {
+                inode: input.varint()?,
+                device: input.varint_u32()?,
+                offset: input.varint()?,
+                path: text(input)?,
+            })
+        };
+        Ok(WordInfo { time, pid, address, symbol, backing })
     }
 
     fn exit(&mut self, time: Nanos, detail: u8) -> Result<Event, Malformed> {

@@ -1,0 +1,161 @@
+//! Waits that are a part of the wait before: a waiter that was woken, found the lock taken
+//! again and went back to sleep had one wait, not two.
+//!
+//! From the outside that looks like a waiter that got the lock, freed it, and came back for
+//! more. It is told apart where there is proof, in no other place. The word of a mutex says 2
+//! while anyone sleeps on it, so whoever frees it wakes a sleeper. If, between the two waits,
+//!
+//! ```text
+//!   thread A  ...waits]     runs     [waits...      woken by another one's unlock
+//!   thread C  [...........waits.................    asleep on the same word all the while
+//! ```
+//!
+//! A woke nobody on this word though C slept there, then A freed nothing in between; and as it
+//! waits for the lock again, it did not hold it. Where nobody else slept there, A may have had it,
+//! and the waits are counted as they came.
+
+use crate::model::Context;
+use crate::model::FastMap;
+use crate::model::Nanos;
+use crate::model::ProcessId;
+use crate::model::Segment;
+use crate::model::State;
+use crate::model::ThreadId;
+use crate::model::Tid;
+use std::collections::VecDeque;
+
+/// Locks that are watched; the waits on others are counted as they come.
+const MOST_LOCKS: usize = 4096;
+/// Gaps and waits remembered of each: what is forgotten proves nothing.
+const MOST_KEPT: usize = 64;
+
+/// The number of the futex call, and its operations.
+const FUTEX: u16 = 202;
+const WAIT: u64 = 0;
+const WAIT_BITSET: u64 = 9;
+const PRIVATE: u64 = 128;
+/// What the word of a mutex says while someone sleeps.
+const CONTENDED: u32 = 2;
+
+type Word = (ProcessId, u64);
+
+/// A thread's run between two of its waits on a lock.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    tid: Tid,
+    thread: ThreadId,
+    from: Nanos,
+    to: Nanos,
+    /// Another thread slept through it.
+    proved: bool,
+    /// Someone was woken in it, by this thread or by one that was not seen.
+    refuted: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    thread: ThreadId,
+    off: Nanos,
+    woken: Nanos,
+    waker: Option<Tid>,
+}
+
+#[derive(Debug, Default)]
+struct Lock {
+    gaps: VecDeque<Gap>,
+    waits: VecDeque<Wait>,
+    /// Since when a thread that was woken by an unlock is back on a CPU.
+    back: FastMap<ThreadId, Nanos>,
+    retries: u64,
+}
+
+/// Finds waits that are parts of others.
+#[derive(Debug, Default)]
+pub struct Retries {
+    locks: FastMap<Word, Lock>,
+}
+
+impl Retries {
+    /// Takes the next wait of a thread. Those of one thread come in order.
+    pub fn wait(&mut self, segment: &Segment) {
+        let Some((word, wait, on)) = on_mutex(segment) else { return };
+        if self.locks.len() >= MOST_LOCKS && !self.locks.contains_key(&word) {
+            return;
+        }
+        let lock = self.locks.entry(word).or_default();
+        for gap in &mut lock.gaps {
+            gap.learn(&wait);
+        }
+        let tid = segment.interval.map_or(Tid(0), |interval| interval.tid);
+        if let Some(from) = lock.back.remove(&wait.thread) {
+            let (thread, to) = (wait.thread, wait.off);
+            let mut gap = Gap { tid, thread, from, to, proved: false, refuted: false };
+            lock.waits.iter().for_each(|wait| gap.learn(wait));
+            lock.gaps.push_back(gap);
+        }
+        if woken_by_unlock(segment, word.1) {
+            lock.back.insert(wait.thread, on);
+        }
+        lock.waits.push_back(wait);
+        if lock.waits.len() > MOST_KEPT {
+            lock.waits.pop_front();
+        }
+        if lock.gaps.len() > MOST_KEPT {
+            lock.retries += lock.gaps.pop_front().map_or(0, |gap| gap.count());
+        }
+    }
+
+    /// For each lock, how many of the waits on it were parts of the one before. None where
+    /// intervals were lost: one that is missing may have told otherwise.
+    pub fn finish(self, lost: bool) -> impl Iterator<Item = (Word, u64)> {
+        let counts = self.locks.into_iter().filter(move |_| !lost).map(|(word, lock)| {
+            let open: u64 = lock.gaps.iter().map(Gap::count).sum();
+            (word, lock.retries + open)
+        });
+        counts.filter(|(_, retries)| *retries > 0)
+    }
+}
+
+impl Gap {
+    fn learn(&mut self, wait: &Wait) {
+        if wait.thread == self.thread {
+            return;
+        }
+        self.proved |= wait.off <= self.from && wait.woken >= self.to;
+        let within = wait.woken >= self.from && wait.woken <= self.to;
+        self.refuted |= within && wait.waker.is_none_or(|waker| waker == self.tid);
+    }
+
+    fn count(&self) -> u64 {
+        u64::from(self.proved && !self.refuted)
+    }
+}
+
+/// A wait on the word of a mutex that only this process uses, and when its thread was back.
+fn on_mutex(segment: &Segment) -> Option<(Word, Wait, Nanos)> {
+    let (interval, call) = (segment.interval?, segment.call?);
+    let operation = call.arg1 & 127;
+    let mutex = segment.state == State::Lock
+        && call.number == FUTEX
+        && matches!(operation, WAIT | WAIT_BITSET)
+        && call.arg1 & PRIVATE != 0
+        && call.arg2 == CONTENDED;
+    mutex.then_some(())?;
+    // One that never ended in the recording slept to its end, and was woken by nobody.
+    let open = interval.marks.open && interval.woken.is_none();
+    let waker = interval.waker.filter(|_| !open).map(|waker| waker.tid);
+    let woken = interval.woken.unwrap_or(interval.on);
+    let wait = Wait { thread: segment.thread, off: interval.off, woken, waker };
+    Some(((segment.process, call.arg0), wait, interval.on))
+}
+
+/// Whether a wait ended because another thread of the tree freed the lock: not by a signal, nor
+/// by its time being up.
+fn woken_by_unlock(segment: &Segment, address: u64) -> bool {
+    segment.interval.and_then(|interval| interval.waker).is_some_and(|waker| {
+        waker.in_tree
+            && waker.context == Context::Task
+            && waker.call == Some(FUTEX)
+            && waker.arg0 == address
+    })
+}
