@@ -304,8 +304,11 @@ pub fn summary() -> impl Strategy<Value = Summary> {
     );
     let overhead = option::of((time(), name()));
     let root = option::of((pid(), option::of(any::<u32>())));
-    (clocks(), root, time(), number(), overhead, stacks, vec(name(), 0..3)).prop_map(
-        |(clocks, root, collector_cpu, collector_memory, target_overhead, stacks, warnings)| {
+    let throttled = (number(), time()).prop_map(|(periods, time)| Throttled { periods, time });
+    let ends = (vec(name(), 0..3), option::of(throttled));
+    (clocks(), root, time(), number(), overhead, stacks, ends).prop_map(
+        |(clocks, root, collector_cpu, collector_memory, target_overhead, stacks, ends)| {
+            let (warnings, throttled) = ends;
             Summary {
                 clocks,
                 root,
@@ -314,6 +317,7 @@ pub fn summary() -> impl Strategy<Value = Summary> {
                 target_overhead,
                 stacks,
                 warnings,
+                throttled,
             }
         },
     )

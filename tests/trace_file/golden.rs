@@ -256,6 +256,7 @@ fn summary() -> Summary {
         target_overhead: Some((Nanos(456), "switches x 250 ns".to_owned())),
         stacks: StackCounts { taken: 4, complete: 3, truncated: 1, failed: 0 },
         warnings: vec!["a warning".to_owned()],
+        throttled: Some(Throttled { periods: 3, time: Nanos(77) }),
     }
 }
 
