@@ -27,13 +27,8 @@ impl Text<'_> {
         let worth = report.path.parts.iter().filter(|part| Nanos(part.ns).share_of(whole) >= WORTH);
         for part in worth.take(MOST_PARTS) {
             let time = Nanos(part.ns);
-            writeln!(
-                self.out,
-                "  {:>9} {:>7}  {}",
-                time.to_string(),
-                percent(time.share_of(whole)),
-                describe(report, part)
-            )?;
+            let lead = format!("  {:>9} {:>7}  ", time.to_string(), percent(time.share_of(whole)));
+            self.wrapped(&lead, &describe(report, part))?;
         }
         let threads: Vec<String> = report
             .path
@@ -87,7 +82,11 @@ fn describe(report: &Report, part: &PathPart) -> String {
         (state, None) => State::from_name(state).map_or(state, State::meaning).to_owned(),
     };
     match label(part.under) {
-        Some(lock) => format!("{what}, while another thread waited for {lock}"),
+        // Where others waited for it is said with the lock itself.
+        Some(lock) => {
+            let lock = lock.split_once(" in `").map_or(lock, |(name, _)| name);
+            format!("{what}, while others waited for {lock}")
+        }
         None => what,
     }
 }
