@@ -92,7 +92,9 @@ impl Retries {
         }
         let tid = segment.interval.map_or(Tid(0), |interval| interval.tid);
         let back = lock.back.remove(&wait.thread);
-        if let Some(from) = back.filter(|&from| wait.off - from <= MOMENT) {
+        // To look at the word takes some time: a run of none at all is no evidence of anything.
+        let looked = |from: &Nanos| wait.off > *from && wait.off - *from <= MOMENT;
+        if let Some(from) = back.filter(looked) {
             let (thread, to) = (wait.thread, wait.off);
             let mut gap = Gap { tid, thread, from, to, proved: false, refuted: false };
             lock.waits.iter().for_each(|wait| gap.learn(wait));
