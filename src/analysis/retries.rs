@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A woke nobody on this word though C slept there, then A freed nothing in between; and as it
-//! waits for the lock again, it did not hold it. Where nobody else slept there, A may have had it,
+//! waits for the lock again, it did not hold it. It goes back to sleep at once, after spinning for a
+//! moment at most: a run that is longer is no retry, whatever its lock does. Where nobody else slept there, A may have had it,
 //! and the waits are counted as they came.
 
 use crate::model::Context;
@@ -28,6 +29,9 @@ use std::collections::VecDeque;
 const MOST_LOCKS: usize = 4096;
 /// Gaps and waits remembered of each: what is forgotten proves nothing.
 const MOST_KEPT: usize = 64;
+
+/// Longest run of a thread that only looks at the word, spins, and sleeps again.
+const MOMENT: Nanos = Nanos(100_000);
 
 /// The number of the futex call, and its operations.
 const FUTEX: u16 = 202;
@@ -87,7 +91,10 @@ impl Retries {
             gap.learn(&wait);
         }
         let tid = segment.interval.map_or(Tid(0), |interval| interval.tid);
-        if let Some(from) = lock.back.remove(&wait.thread) {
+        let back = lock.back.remove(&wait.thread);
+        // To look at the word takes some time: a run of none at all is no evidence of anything.
+        let looked = |from: &Nanos| wait.off > *from && wait.off - *from <= MOMENT;
+        if let Some(from) = back.filter(looked) {
             let (thread, to) = (wait.thread, wait.off);
             let mut gap = Gap { tid, thread, from, to, proved: false, refuted: false };
             lock.waits.iter().for_each(|wait| gap.learn(wait));

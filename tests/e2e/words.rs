@@ -72,7 +72,7 @@ fn a_lock_is_called_by_its_variable_wherever_that_is() {
                 let named = text(lock, "/label").starts_with(&label) || tier.name() == "proc";
                 assert!(named && text(lock, "/kind") == "lock", "{tier:?} {label}: {lock}");
                 let waited = number(lock, "/wait_ns") / 1_000_000;
-                assert!((8..60).contains(&waited), "{tier:?}: {lock}");
+                assert!((40..160).contains(&waited), "{tier:?}: {lock}");
             }
             let heap = only(&run, "lock", "lock 0x");
             assert!(heap["symbol"].is_null(), "{tier:?}: {heap}");

@@ -1,4 +1,4 @@
-/* Locks in all the places that a variable can be: each is held by one thread for 20 ms while
+/* Locks in all the places that a variable can be: each is held by one thread for 80 ms while
  * another one wants it. */
 #include "truth.h"
 
@@ -56,7 +56,7 @@ int main(void)
 	for (int place = 0; place < PLACES; place++) {
 		take(place);
 		pthread_barrier_wait(&started);
-		sleep_ms(22);
+		sleep_ms(82);
 		give(place);
 	}
 	pthread_join(other, NULL);
