@@ -161,21 +161,23 @@ impl Ledger {
     }
 
     /// The thread is found dead at `now`. Its end lies half-way between the earliest and the
-    /// latest it can be. With `books` (a zombie has them, complete) its last time is divided as
+    /// latest it can be, or is the latest if it has `just` ended. With `books` (a zombie has them, complete) its last time is divided as
     /// ever; without, what it did since the last poll is unknown. Returns its end.
     pub fn end(
         &mut self,
         now: Nanos,
         books: Option<SchedStat>,
+        just: bool,
         out: &mut dyn FnMut(Interval),
     ) -> Nanos {
+        let parts = if just { 1 } else { 2 };
         let (start, cpu) = (self.at, self.cpu);
         let Some(books) = books else {
             let polled = self.polled.max(start);
             if let Some((since, why)) = self.wait.take() {
                 out(self.interval(since, polled, polled, &why, cpu));
             }
-            let rest = (now - polled).0 / 2;
+            let rest = (now - polled).0 / parts;
             if rest > 0 {
                 out(self.unseen(polled, rest, 0, cpu));
             }
@@ -183,7 +185,7 @@ impl Ledger {
             return self.at;
         };
         let (run, queue, rest) = self.divide(now, books);
-        let rest = rest / 2;
+        let rest = rest / parts;
         let woken = start + Nanos(rest);
         match self.wait.take() {
             Some((since, why)) => {
@@ -341,7 +343,7 @@ mod tests {
         let mut ledger = Ledger::born(Tid(1), Nanos(0));
         let mut told = Vec::new();
         let books = SchedStat { run: 2 * MS, queue: 2 * MS, runs: 1 };
-        let end = ledger.end(Nanos(10 * MS), Some(books), &mut |i| told.push(i));
+        let end = ledger.end(Nanos(10 * MS), Some(books), false, &mut |i| told.push(i));
         assert_eq!(end, Nanos(7 * MS));
         assert_eq!(
             (told[0].off, told[0].on, told[0].left),
@@ -374,7 +376,7 @@ mod tests {
                 ledger.close(now, &mut |i| told.push(i));
                 now
             } else {
-                ledger.end(now + Nanos(MS), Some(books), &mut |i| told.push(i))
+                ledger.end(now + Nanos(MS), Some(books), false, &mut |i| told.push(i))
             };
             let mut at = Nanos(5);
             let mut off_cpu = 0;

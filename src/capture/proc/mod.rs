@@ -56,6 +56,10 @@ pub struct ProcSource {
     batch: Vec<Event>,
     /// No poll before that.
     due: Nanos,
+    /// CPU time of the last polls, latest first.
+    costs: [Nanos; 4],
+    /// The recording ends because the command did: what is found dead now has just died.
+    ending: bool,
     polls: u64,
     began: Nanos,
 }
@@ -79,6 +83,8 @@ impl ProcSource {
             tree: Tree::new(Pid(0)),
             batch: Vec::new(),
             due: Nanos::ZERO,
+            costs: [Nanos::ZERO; 4],
+            ending: false,
             polls: 0,
             began: Nanos::ZERO,
         })
@@ -100,8 +106,12 @@ impl ProcSource {
         self.say_execs(now);
         self.look(now);
         self.tree.polled(now);
-        let cost = thread_cpu() - before;
-        self.due = now + SHORTEST_PERIOD.max(Nanos(cost.0.saturating_mul(CPU_SHARE)));
+        self.costs.rotate_right(1);
+        self.costs[0] = thread_cpu() - before;
+        // The cheapest of the last polls: what a new program costs once (its maps, its name) must
+        // not blind the recorder for a tenth of a second after.
+        let usual = self.costs.into_iter().min().unwrap_or_default();
+        self.due = now + SHORTEST_PERIOD.max(Nanos(usual.0.saturating_mul(CPU_SHARE)));
     }
 
     /// Reads one thread and tells what it did since the last poll.
@@ -149,7 +159,7 @@ impl ProcSource {
     /// A thread is gone.
     fn end(&mut self, tid: Tid, books: Option<procfs::SchedStat>) {
         let now = monotonic();
-        let exited = self.tree.end(tid, now, books, &mut self.batch);
+        let exited = self.tree.end(tid, now, books, self.ending, &mut self.batch);
         if let (Exited::Process(pid), Some(naming)) = (exited, &mut self.naming) {
             naming.send(Job::Exit(pid));
         }
@@ -276,6 +286,7 @@ impl Source for ProcSource {
     }
 
     fn stop(&mut self, sink: &mut dyn FnMut(Record)) -> Result<CaptureStats, CaptureError> {
+        self.ending = true;
         self.poll(monotonic());
         let now = monotonic();
         self.tree.close(now, &mut self.batch);

@@ -383,11 +383,12 @@ impl Tree {
         tid: Tid,
         now: Nanos,
         books: Option<SchedStat>,
+        just: bool,
         batch: &mut Vec<Event>,
     ) -> Exited {
         let Some(mut thread) = self.threads.remove(&tid) else { return Exited::Thread };
         let pid = thread.pid;
-        let time = thread.ledger.end(now, books, &mut |i| batch.push(Event::Interval(i)));
+        let time = thread.ledger.end(now, books, just, &mut |i| batch.push(Event::Interval(i)));
         if self.ended.len() >= ENDED {
             self.ended.clear();
         }
@@ -476,7 +477,7 @@ mod tests {
         assert!(tree.add(pid, Tid(pid.0), Tid(0), Pid(0), monotonic(), &mut batch));
         let found = tree.discover(monotonic(), &mut batch);
         assert!(!found.is_empty(), "the test runs on a thread of its own");
-        tree.end(found[0], monotonic(), None, &mut batch);
+        tree.end(found[0], monotonic(), None, false, &mut batch);
         assert!(matches!(batch.last(), Some(Event::Exit(e)) if e.how == ExitKind::Thread));
         assert!(!tree.discover(monotonic(), &mut batch).contains(&found[0]));
     }
