@@ -136,7 +136,8 @@ int BPF_PROG(ts_exit, struct task_struct *task)
 	return 0;
 }
 
-/* Who lives when the recording ends, and what they wait in. */
+/* Who lives when the recording ends, and what they wait in. Made twice: while switches are still
+ * reported, for books that agree with what was seen of each thread, and after, for what is open. */
 SEC("iter/task")
 int ts_survey(struct bpf_iter__task *ctx)
 {
@@ -156,18 +157,18 @@ int ts_survey(struct bpf_iter__task *ctx)
 	e.h.flags = EXIT_ALIVE;
 	e.open = t->r;
 	e.open.seq = t->seq;
+	e.gap = t->gap;
+	e.want = t->want;
+	read_books(&e.books, task, t);
 	struct cpu_shared *c = this_cpu(&cpu);
 	if (c && e.open.off_ns && task->on_cpu) {
 		__u64 on = arrival(c, task);
 		if (on > e.open.off_ns) {
 			e.h.flags |= EXIT_RECOVERED;
 			e.open.on_ns = on;
-			t->runs_seen++;
+			e.books.runs_seen++; /* here only: the walk is made twice */
 		}
 	}
-	e.gap = t->gap;
-	e.want = t->want;
-	read_books(&e.books, task, t);
 	bpf_seq_write(ctx->meta->seq, &e, sizeof(e));
 	return 0;
 }

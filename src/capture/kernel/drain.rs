@@ -31,6 +31,7 @@ use crate::symbols::Mapping;
 use crate::symbols::RawStack;
 use crate::symbols::Registers;
 use bytemuck::Pod;
+use std::collections::BTreeMap;
 use std::mem::offset_of;
 use timesink_bpf::layout;
 use timesink_bpf::layout::CpuShared;
@@ -135,10 +136,20 @@ impl KernelSource {
         self.drained_ns = now;
     }
 
-    /// Who lives at `end`: open intervals, unreported gaps, books.
-    pub(super) fn close(&mut self, survey: &[u8], end: u64, sink: Sink<'_>) {
-        for chunk in survey.chunks_exact(size_of::<layout::ExitEvent>()) {
-            let Some((mut event, _)) = split::<layout::ExitEvent>(chunk) else { continue };
+    /// Who lives at `end`: open intervals, unreported gaps, books. `counted` is a survey made while switches were still reported.
+    pub(super) fn close(&mut self, survey: &[u8], counted: &[u8], end: u64, sink: Sink<'_>) {
+        let events = |survey: &[u8]| -> Vec<layout::ExitEvent> {
+            let chunks = survey.chunks_exact(size_of::<layout::ExitEvent>());
+            chunks.filter_map(|chunk| Some(split(chunk)?.0)).collect()
+        };
+        let counted: BTreeMap<u32, layout::ExitEvent> =
+            events(counted).into_iter().map(|event| (event.h.tid, event)).collect();
+        for mut event in events(survey) {
+            match counted.get(&event.h.tid) {
+                Some(before) => event.books = before.books,
+                // It came after the count: nothing to hold against what was seen.
+                None => event.books.runs_seen = event.books.pcount,
+            }
             event.h.time = end;
             if event.h.flags & layout::EXIT_RECOVERED == 0 && event.open.off_ns != 0 {
                 let interval = convert::open_interval(&event.open, end);

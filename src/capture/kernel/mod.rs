@@ -233,6 +233,8 @@ impl Source for KernelSource {
 
     fn stop(&mut self, sink: &mut dyn FnMut(Record)) -> Result<CaptureStats, CaptureError> {
         self.look_at_sleepers(sink);
+        // The kernel goes on counting runs when nobody looks any more: its counts are read before.
+        let counted = self.loaded.as_mut().and_then(|loaded| loaded.survey().ok());
         if let Some(loaded) = &mut self.loaded {
             loaded.detach();
         }
@@ -245,7 +247,7 @@ impl Source for KernelSource {
         };
         let mut warnings = std::mem::take(&mut self.warnings);
         match survey {
-            Ok(survey) => self.close(&survey, end, sink),
+            Ok(survey) => self.close(&survey, &counted.unwrap_or_default(), end, sink),
             Err(error) => {
                 warnings.push(format!("Waits that were still open are missing: {error}."));
             }
