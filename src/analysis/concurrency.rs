@@ -68,7 +68,7 @@ impl Subject<'_, '_> {
     fn runtime(&self) -> Option<String> {
         let name = self.process.name.0.as_str();
         let thread = |prefix: &str| self.threads.iter().any(|t| t.name.0.starts_with(prefix));
-        if thread("tokio-r") {
+        if thread("tokio-") {
             return Some("tokio".to_owned());
         }
         if name == "node" || thread("libuv-worker") {
@@ -103,7 +103,7 @@ impl Subject<'_, '_> {
 
     fn event_loop(&self, runtime: Option<&str>) -> Option<(&'static str, u32, String)> {
         if runtime == Some("tokio") {
-            let workers = self.threads.iter().filter(|t| t.name.0.starts_with("tokio-r"));
+            let workers = self.threads.iter().filter(|t| t.name.0.starts_with("tokio-"));
             let n = workers.count() as u32;
             return Some(("event-loop", n, format!("{n} threads carry tokio's name for workers")));
         }

@@ -9,6 +9,7 @@ use crate::analysis::report::Finding;
 use crate::analysis::report::Gain;
 use crate::analysis::report::Object;
 use crate::analysis::report::Severity;
+use crate::analysis::report::Site;
 use crate::analysis::report::ThreadRow;
 use crate::model::Nanos;
 use crate::model::State;
@@ -40,7 +41,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
 }
 
 fn judge(evidence: &Evidence, thread: &ThreadRow, turns: &Turns) -> Option<Finding> {
-    let tokio = thread.name.0.starts_with("tokio-r");
+    let tokio = thread.name.0.starts_with("tokio-");
     // A program that polls now and then between other things is not a loop: most turns are short.
     let looping = turns.count >= LEAST_TURNS && turns.long * 2 <= turns.count;
     let away = Nanos(turns.long_ns);
@@ -55,6 +56,12 @@ fn judge(evidence: &Evidence, thread: &ThreadRow, turns: &Turns) -> Option<Findi
     }
     let object = turns.objects.iter().max_by_key(|&(_, ns)| ns).map(|(&id, _)| id);
     let object = object.filter(|_| state.is_wait()).and_then(|id| evidence.object(id));
+    // Tokio's threads for blocking calls bear the name of its workers, and may block.
+    let has = |site: &Site, part: &str| site.stack.iter().any(|at| at.name.contains(part));
+    let pool = |site: &Site| has(site, "blocking::pool") && !has(site, "::scheduler::");
+    if object.and_then(|object| object.sites.first()).is_some_and(pool) {
+        return None;
+    }
     let at = if let Some(object) = object {
         format!(" ({})", object.label)
     } else {

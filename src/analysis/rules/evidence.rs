@@ -151,7 +151,7 @@ impl<'a> Evidence<'a> {
         life: &Life,
         queues: &mut BTreeMap<u32, Vec<Wait>>,
     ) {
-        let tokio = self.name_of(thread.0).starts_with("tokio-r");
+        let tokio = self.name_of(thread.0).starts_with("tokio-");
         let mut facts = LifeFacts { parent: life.parent.map(|p| p.0), ..LifeFacts::default() };
         let mut walk = Walk::new(life.start, tokio);
         for stay in history.stays(thread, Nanos::ZERO) {
