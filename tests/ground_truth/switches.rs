@@ -2,39 +2,44 @@
 //! printed: what holds then belongs on these lists.
 
 use crate::checks::Part;
+use crate::checks::Part::Culprit;
 use crate::checks::Part::Facts;
+use crate::checks::Part::Findings;
+use crate::checks::Part::Holders;
+use crate::checks::Part::Innocent;
 use crate::checks::Part::Objects;
 use crate::checks::Part::States;
 use crate::checks::Part::Theory;
+use crate::checks::Part::Verdict;
 
 /// For every workload.
 const ALWAYS: &[Part] = &[Facts, States, Theory];
 
 /// Beyond that.
 const BESIDES: &[(&str, &[Part])] = &[
-    ("1", &[Objects]),
-    ("1p", &[]),
-    ("1s", &[Objects]),
-    ("2", &[]),
-    ("2s", &[]),
-    ("3", &[Objects]),
-    ("4", &[]),
-    ("5", &[]),
-    ("6", &[]),
+    ("1", &[Objects, Holders, Verdict, Culprit, Innocent]),
+    ("1p", &[Objects, Verdict, Innocent]),
+    ("1s", &[Objects, Holders, Verdict, Culprit, Innocent]),
+    ("2", &[Verdict, Innocent]),
+    ("2s", &[Verdict, Innocent]),
+    ("3", &[Objects, Holders, Verdict, Culprit]),
+    ("4", &[Objects, Innocent]),
+    ("5", &[Objects, Holders, Verdict, Culprit, Innocent]),
+    ("6", &[Verdict, Innocent]),
     ("7", &[]),
-    ("8", &[]),
-    ("9", &[]),
+    ("8", &[Verdict]),
+    ("9", &[Verdict]),
     ("10", &[]),
     ("11", &[]),
-    ("12", &[]),
+    ("12", &[Verdict, Innocent]),
     ("13", &[]),
     ("14", &[]),
-    ("15", &[]),
-    ("16", &[Objects]),
+    ("15", &[Verdict]),
+    ("16", &[Objects, Verdict]),
     ("17", &[Objects]),
-    ("18", &[Objects]),
-    ("19", &[]),
-    ("20", &[Objects]),
+    ("18", &[Objects, Verdict, Innocent]),
+    ("19", &[Objects, Verdict, Culprit, Innocent]),
+    ("20", &[Objects, Verdict, Culprit, Innocent, Findings]),
 ];
 
 /// Whether this part is asserted for this workload.
