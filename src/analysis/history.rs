@@ -18,6 +18,7 @@ mod stays;
 use crate::model::Context;
 use crate::model::Event;
 use crate::model::FastMap;
+use crate::model::Gap;
 use crate::model::Interval;
 use crate::model::Left;
 use crate::model::Nanos;
@@ -300,8 +301,11 @@ impl History {
             Event::Start(start) => self.on_start(thread, start),
             Event::Sample(sample) => self.on_sample(thread, sample),
             Event::WaitStack(wait) => self.on_wait_stack(thread, wait),
-            // A thread whose start was lost is met by its first interval.
-            Event::Interval(Interval { tid, .. }) if self.lives.len() <= thread.0 as usize => {
+            // A thread whose start was lost is met by its first interval or gap. Its wakes before
+            // that are nobody's: its life is not known to go back so far.
+            Event::Interval(Interval { tid, .. }) | Event::Gap(Gap { tid, .. })
+                if self.ids.get(tid) != Some(&thread) =>
+            {
                 self.name(*tid, thread);
             }
             Event::Exec(exec) => self.name(exec.pid.into(), thread),
