@@ -5,6 +5,7 @@ mod words;
 
 use crate::analysis::ends::Ends;
 use crate::analysis::ends::Joined;
+use crate::analysis::ends::keep;
 use crate::analysis::names;
 use crate::analysis::report::NotBlamed;
 use crate::analysis::report::Object;
@@ -232,9 +233,9 @@ impl Objects {
     /// Remembers what an inode or descriptor is called.
     pub fn describe(&mut self, info: &ObjectInfo) {
         if info.inode != 0 {
-            self.labels.insert((info.device, info.inode), info.clone());
+            keep(&mut self.labels, (info.device, info.inode), info);
         }
-        self.descriptors.insert((info.pid, info.descriptor), info.clone());
+        keep(&mut self.descriptors, (info.pid, info.descriptor), info);
     }
 
     /// Remembers what a futex word is.
