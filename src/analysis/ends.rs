@@ -13,6 +13,7 @@ use crate::model::ProcessId;
 use crate::model::Timelines;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::hash::Hash;
 
 /// A pipe or socket: its device and inode.
 pub type Node = (u32, u64);
@@ -56,7 +57,7 @@ const TEE: u16 = 276;
 const RECVMMSG: u16 = 299;
 const SENDMMSG: u16 = 307;
 
-/// Ends beyond this many are not told apart: far more than a report can show.
+/// Ends, pairs and names beyond this many are not told apart: far more than a report can show.
 const MOST: usize = 100_000;
 
 /// What was seen of ends.
@@ -82,10 +83,9 @@ impl Ends {
     /// Someone waited in this call.
     pub fn waited(&mut self, process: ProcessId, call: &Call) {
         if has_ends(call)
-            && self.seen.len() < MOST
             && let Some(role) = Role::of(call.number)
         {
-            self.seen.insert((node(call), process, role));
+            insert(&mut self.seen, (node(call), process, role));
         }
     }
 
@@ -100,19 +100,19 @@ impl Ends {
         let by = interval.waker.filter(|waker| waker.in_tree && waker.context == Context::Task);
         let (Some(waker), Some(role)) = (by, Role::of(call.number)) else { return };
         let opposite = if role == Role::Reads { Role::Writes } else { Role::Reads };
-        if !waker.call.is_some_and(|call| role.is_ended_by(call)) || self.seen.len() >= MOST {
+        if !waker.call.is_some_and(|call| role.is_ended_by(call)) {
             return;
         }
         let Some(thread) = timelines.last_thread_of(waker.tid) else { return };
         let process = timelines.process_of(thread);
         if call.fd == FdKind::Pipe {
-            self.seen.insert((node(&call), process, opposite));
+            insert(&mut self.seen, (node(&call), process, opposite));
         } else if call.fd == FdKind::SocketUnix {
-            self.others.insert((node(&call), process));
+            insert(&mut self.others, (node(&call), process));
             let pid = timelines.processes()[process.0 as usize].pid;
             let peer = descriptors.get(&(pid, waker.arg0 as u32));
             if let Some(peer) = peer.filter(|peer| peer.kind == FdKind::SocketUnix) {
-                self.peers.insert((node(&call), (peer.device, peer.inode)));
+                insert(&mut self.peers, (node(&call), (peer.device, peer.inode)));
             }
         }
     }
@@ -145,14 +145,33 @@ impl Ends {
     }
 }
 
+/// Remembers what something is called, unless too much is known already: it goes by its number
+/// then. What is known is brought up to date.
+pub fn keep<K: Eq + Hash>(known: &mut FastMap<K, ObjectInfo>, key: K, info: &ObjectInfo) {
+    if known.len() < MOST || known.contains_key(&key) {
+        known.insert(key, info.clone());
+    }
+}
+
+/// Adds to a set that does not grow past [`MOST`].
+fn insert<T: Eq + Hash>(set: &mut FastSet<T>, one: T) {
+    if set.len() < MOST {
+        set.insert(one);
+    }
+}
+
 fn sorted<T: Ord>(set: FastSet<T>) -> Vec<T> {
     let mut all: Vec<T> = set.into_iter().collect();
     all.sort_unstable();
     all
 }
 
-/// Sockets that were seen to fill each other, and no third.
+/// Sockets that were seen to fill each other, and no third; none where a third may be among those
+/// that were too many to keep.
 fn unix_pairs(peers: &[(Node, Node)]) -> BTreeMap<Node, Node> {
+    if peers.len() >= MOST {
+        return BTreeMap::new();
+    }
     let of = |inode: Node| {
         let mut to = peers.iter().skip(peers.partition_point(|p| p.0 < inode));
         let first = to.next().filter(|p| p.0 == inode)?.1;
@@ -194,6 +213,8 @@ fn inet_pairs(labels: &FastMap<Node, ObjectInfo>) -> (BTreeMap<Node, Node>, BTre
     let only = |key: &Connection| ends.get(key).filter(|inodes| inodes.len() == 1).map(|i| i[0]);
     let pairs = ends.keys().filter_map(|key| {
         let (protocol, local, remote) = key.clone();
+        // Nor where another use of them may be among those that were too many to keep.
+        (labels.len() < MOST).then_some(())?;
         Some((only(key)?, only(&(protocol, remote, local))?))
     });
     (pairs.filter(|(a, b)| a != b).collect(), listeners)
@@ -326,4 +347,40 @@ impl Joined<'_> {
 fn without_inode(kind: FdKind, name: &str) -> &str {
     let numbered = name.strip_prefix(kind.name()).is_some_and(|rest| rest.starts_with(" inode "));
     if numbered { kind.name() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Nanos;
+    use crate::model::Text;
+
+    #[test]
+    fn what_is_kept_has_a_bound_and_what_is_beyond_joins_nothing() {
+        let mut labels = FastMap::default();
+        let mut peers = FastSet::default();
+        let info = |inode: u64, label: &str| ObjectInfo {
+            time: Nanos::ZERO,
+            pid: Pid(1),
+            descriptor: 3,
+            kind: FdKind::SocketInet,
+            device: 0,
+            inode,
+            label: Text::from(label),
+        };
+        keep(&mut labels, (0, 1), &info(1, "tcp a:1 -> b:2"));
+        keep(&mut labels, (0, 2), &info(2, "tcp b:2 -> a:1"));
+        insert(&mut peers, ((0, 1), (0, 2)));
+        insert(&mut peers, ((0, 2), (0, 1)));
+        assert_eq!(inet_pairs(&labels).0.len(), 2);
+        assert_eq!(unix_pairs(&sorted(peers.clone())).len(), 2);
+        for inode in 3..MOST as u64 + 10 {
+            keep(&mut labels, (0, inode), &info(inode, "tcp"));
+            insert(&mut peers, ((1, inode), (2, inode)));
+        }
+        keep(&mut labels, (0, 2), &info(2, "tcp c:3 -> d:4"));
+        assert_eq!((labels.len(), peers.len()), (MOST, MOST));
+        assert_eq!(labels[&(0, 2)].label, Text::from("tcp c:3 -> d:4"), "brought up to date");
+        assert!(inet_pairs(&labels).0.is_empty() && unix_pairs(&sorted(peers)).is_empty());
+    }
 }

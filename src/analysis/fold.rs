@@ -76,8 +76,9 @@ impl Fold {
     /// Records that never arrived. Lost intervals are told twice, by CPU and by thread:
     /// the larger count is believed.
     pub fn lost_records(&self) -> u64 {
-        let others: u64 = self.lost.iter().sum::<u64>() - self.lost[LostKind::Intervals as usize];
-        others + self.lost_intervals()
+        let mut lost = self.lost;
+        lost[LostKind::Intervals as usize] = self.lost_intervals();
+        lost.into_iter().fold(0, u64::saturating_add)
     }
 
     /// Intervals that never arrived.
@@ -202,8 +203,11 @@ impl Visitor for Fold {
             }
             Event::Object(info) => self.objects.describe(info),
             Event::Word(info) => self.objects.describe_word(timelines, info),
-            Event::Lost(lost) => self.lost[lost.what as usize] += lost.count,
-            Event::Gap(gap) => self.gaps += gap.count,
+            Event::Lost(lost) => {
+                let sum = &mut self.lost[lost.what as usize];
+                *sum = sum.saturating_add(lost.count);
+            }
+            Event::Gap(gap) => self.gaps = self.gaps.saturating_add(gap.count),
             Event::Start(start) => {
                 self.live.insert(start.tid);
             }

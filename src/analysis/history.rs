@@ -18,6 +18,7 @@ mod stays;
 use crate::model::Context;
 use crate::model::Event;
 use crate::model::FastMap;
+use crate::model::Gap;
 use crate::model::Interval;
 use crate::model::Left;
 use crate::model::Nanos;
@@ -300,8 +301,11 @@ impl History {
             Event::Start(start) => self.on_start(thread, start),
             Event::Sample(sample) => self.on_sample(thread, sample),
             Event::WaitStack(wait) => self.on_wait_stack(thread, wait),
-            // A thread whose start was lost is met by its first interval.
-            Event::Interval(Interval { tid, .. }) if self.lives.len() <= thread.0 as usize => {
+            // A thread whose start was lost is met by its first interval or gap. Its wakes before
+            // that are nobody's: its life is not known to go back so far.
+            Event::Interval(Interval { tid, .. }) | Event::Gap(Gap { tid, .. })
+                if self.ids.get(tid) != Some(&thread) =>
+            {
                 self.name(*tid, thread);
             }
             Event::Exec(exec) => self.name(exec.pid.into(), thread),
@@ -373,7 +377,8 @@ fn grown(lives: &mut Vec<Life>, thread: ThreadId) -> &mut Life {
 fn released(interval: &Interval) -> bool {
     let (Some(waker), Some(call)) = (interval.waker, interval.call) else { return false };
     let futex = |number: u16| syscall_name(number).is_some_and(|name| name.starts_with("futex"));
-    futex(call.number) && waker.call.is_some_and(futex) && waker.arg0 == call.arg0
+    let word = call.futex_word().map(|word| word.address);
+    waker.call.is_some_and(futex) && word == Some(waker.arg0)
 }
 
 /// In a soft interrupt the current task is only the waker if it was just sending: then its

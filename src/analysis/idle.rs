@@ -34,8 +34,9 @@ impl IdleCpus {
         let mut before = vec![0];
         for busy in busy {
             // Part of the step in which at least one CPU was free, taking it as even within.
-            let free = (u64::from(cpus.max(1)) * step).saturating_sub(busy).min(step);
-            sum += free;
+            let all = u64::from(cpus.max(1)).saturating_mul(step);
+            let free = all.saturating_sub(busy).min(step);
+            sum = u64::saturating_add(sum, free);
             before.push(sum);
         }
         Self { start, step, before }
@@ -51,7 +52,7 @@ impl IdleCpus {
         let last = self.before.len() - 1;
         let step = ((at / self.step) as usize).min(last);
         let next = (step + 1).min(last);
-        let part = at.saturating_sub(step as u64 * self.step).min(self.step);
+        let part = at.saturating_sub((step as u64).saturating_mul(self.step)).min(self.step);
         let free = self.before[next] - self.before[step];
         self.before[step] + (u128::from(free) * u128::from(part) / u128::from(self.step)) as u64
     }
@@ -62,9 +63,28 @@ fn add(busy: &mut [u64], step: u64, from: u64, to: u64) {
     let mut now = from;
     while now < to {
         let index = (now / step) as usize;
-        let end = ((now / step + 1) * step).min(to);
+        let end = (now / step + 1).saturating_mul(step).min(to);
         let Some(slot) = busy.get_mut(index) else { return };
-        *slot += end - now;
+        *slot = slot.saturating_add(end - now);
         now = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A damaged file may say that a run took five hundred years, on four billion CPUs.
+    #[test]
+    fn times_that_cannot_be_do_not_overflow() {
+        let mut history = History::default();
+        history.window = (Nanos::ZERO, Nanos(u64::MAX));
+        let idle = IdleCpus::new(&history, u32::MAX);
+        let half = Nanos(u64::MAX / 2);
+        assert!(idle.within(Nanos::ZERO, half) > Nanos(u64::MAX / 3));
+        assert_eq!(idle.within(half, half), Nanos::ZERO);
+        let mut busy = vec![u64::MAX - 1; 4];
+        add(&mut busy, 1 << 62, 0, u64::MAX);
+        assert_eq!(busy, [u64::MAX; 4]);
     }
 }

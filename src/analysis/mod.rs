@@ -49,8 +49,9 @@ use utilisation::Sweep;
 
 /// Analyses a trace. `trace_bytes` is the size of its file, if it is in one.
 ///
-/// Reads the trace three times (futex words; everything; runs in order) and keeps memory
-/// for threads, objects and distinct stacks, not for events.
+/// Reads the trace three times (futex words; everything; runs in order) and keeps memory for
+/// threads, objects and distinct stacks, and for what looks back (critical path, holders, what-if)
+/// 24 bytes a stay off the CPU and 16 a sample, up to the bounds of [`history`].
 pub fn analyse(trace: &dyn Trace, trace_bytes: Option<u64>) -> Report {
     match analyse_focused(trace, trace_bytes, &Question::default()) {
         Ok(report) => report,

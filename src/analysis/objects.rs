@@ -5,6 +5,7 @@ mod words;
 
 use crate::analysis::ends::Ends;
 use crate::analysis::ends::Joined;
+use crate::analysis::ends::keep;
 use crate::analysis::names;
 use crate::analysis::report::NotBlamed;
 use crate::analysis::report::Object;
@@ -81,6 +82,8 @@ impl Key {
             (State::Join, Some(call)) if is_end_of_thread(&call) => {
                 What::Thread(process, call.arg2, call.arg0)
             }
+            // Its first argument is a list of words.
+            (_, Some(call)) if call.number == FUTEX_WAITV => What::Call(process, call.number),
             (State::Lock | State::Gil | State::Condvar | State::Join, Some(call))
                 if call.fd == FdKind::None =>
             {
@@ -100,6 +103,9 @@ impl Key {
         matches!(self.what, What::Word(..) | What::Shared(..))
     }
 }
+
+/// System calls on `x86_64`.
+const FUTEX_WAITV: u16 = 449;
 
 /// Whether a call waits for the kernel to clear a thread's id, which is how the C library joins:
 /// not private to the process, as its other words are, while the word is that id.
@@ -227,9 +233,9 @@ impl Objects {
     /// Remembers what an inode or descriptor is called.
     pub fn describe(&mut self, info: &ObjectInfo) {
         if info.inode != 0 {
-            self.labels.insert((info.device, info.inode), info.clone());
+            keep(&mut self.labels, (info.device, info.inode), info);
         }
-        self.descriptors.insert((info.pid, info.descriptor), info.clone());
+        keep(&mut self.descriptors, (info.pid, info.descriptor), info);
     }
 
     /// Remembers what a futex word is.
@@ -574,6 +580,7 @@ fn named(fd: FdKind, label: &Text, inode: u64) -> String {
 fn kind(key: Key) -> &'static str {
     match (key.state, key.what) {
         (_, What::Cpus) => "cpu",
+        (State::Condvar, What::Call(..)) => "call",
         (State::Lock, _) => "lock",
         (State::Gil, _) => "gil",
         (State::Condvar, _) => "condvar",

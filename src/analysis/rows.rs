@@ -20,6 +20,7 @@ use crate::analysis::report::ThreadRow;
 use crate::analysis::rules::THROTTLED;
 use crate::model::Damage;
 use crate::model::Info;
+use crate::model::LostKind;
 use crate::model::Nanos;
 use crate::model::State;
 use crate::model::States;
@@ -53,9 +54,11 @@ const SAMPLE_COST: u64 = 20_000;
 
 /// An estimate from counts, for a recorder that makes none itself.
 fn overhead(info: &Info, fold: &Fold) -> Option<(Nanos, String)> {
-    let samples = fold.functions.sampled.0 * u64::from(info.sample_hz) / 1_000_000_000;
+    let samples = u128::from(fold.functions.sampled.0) * u128::from(info.sample_hz) / 1_000_000_000;
     (info.tier == Tier::Kernel).then(|| {
-        let time = Nanos(fold.intervals * INTERVAL_COST + samples * SAMPLE_COST);
+        let time = u128::from(fold.intervals) * u128::from(INTERVAL_COST)
+            + samples * u128::from(SAMPLE_COST);
+        let time = Nanos(u64::try_from(time).unwrap_or(u64::MAX));
         (time, "estimated: 110 ns an interval, 20 us a CPU sample".to_owned())
     })
 }
@@ -123,12 +126,7 @@ fn warnings(trace: &dyn Trace, fold: &Fold, health: &Health) -> Vec<String> {
     if let Some(summary) = trace.summary() {
         warnings.extend(summary.warnings.iter().cloned());
     }
-    if health.lost_records > 0 {
-        warnings.push(format!(
-            "{} records were lost while recording; the time they covered is shown as unknown",
-            health.lost_records
-        ));
-    }
+    warnings.extend(losses(fold));
     let counts = &health.run_counts;
     if counts.differing > 0 {
         warnings.push(format!(
@@ -152,6 +150,23 @@ fn warnings(trace: &dyn Trace, fold: &Fold, health: &Health) -> Vec<String> {
     warnings
 }
 
+/// What was lost, by what that means: only intervals leave time of which nothing is known.
+fn losses(fold: &Fold) -> impl Iterator<Item = String> {
+    let lost = |kind: LostKind| fold.lost[kind as usize];
+    let intervals = fold.lost_intervals().saturating_add(lost(LostKind::File));
+    let all = [
+        (intervals, "intervals were lost; the time they covered is shown as unknown"),
+        (
+            lost(LostKind::Lifecycle),
+            "records of threads and processes were lost: some may be missing, or have no name",
+        ),
+        (lost(LostKind::Samples), "CPU samples were lost: shares of functions are by the others"),
+        (lost(LostKind::WaitStacks), "stacks of waits were lost: call sites are by the others"),
+        (lost(LostKind::Probe), "events of in-process probes were lost"),
+    ];
+    all.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))
+}
+
 /// Our count of a thread's runs against the kernel's.
 ///
 /// The kernel's is the larger of `sched_info.pcount` and the switches it counted plus the first
@@ -162,11 +177,14 @@ fn run_counts(threads: &[Thread]) -> RunCounts {
     for thread in threads {
         let books = &thread.books;
         if let (Some(runs), Some(seen)) = (books.runs, books.runs_seen) {
-            let switches = books.voluntary.zip(books.involuntary).map_or(0, |(v, i)| v + i + 1);
+            let switches =
+                books.voluntary.zip(books.involuntary).map_or(0, |(voluntary, involuntary)| {
+                    voluntary.saturating_add(involuntary).saturating_add(1)
+                });
             let kernel = runs.max(if switches <= seen { switches } else { 0 });
             counts.checked += 1;
-            counts.kernel += kernel;
-            counts.seen += seen;
+            counts.kernel = counts.kernel.saturating_add(kernel);
+            counts.seen = counts.seen.saturating_add(seen);
             counts.differing += u64::from(kernel != seen);
         }
     }
@@ -223,4 +241,35 @@ pub fn threads(timelines: &Timelines) -> Vec<ThreadRow> {
         migrations: thread.migrations,
     });
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lost_intervals_are_said_to_leave_unknown_time() {
+        let mut fold = Fold::default();
+        fold.lost[LostKind::Samples as usize] = 3;
+        fold.lost[LostKind::WaitStacks as usize] = 4;
+        let said: Vec<String> = losses(&fold).collect();
+        assert!(
+            said[0].starts_with("3 CPU samples") && said[1].starts_with("4 stacks"),
+            "{said:?}"
+        );
+        assert!(said.len() == 2 && said.iter().all(|text| !text.contains("unknown")), "{said:?}");
+        fold.lost[LostKind::Intervals as usize] = 5;
+        fold.lost[LostKind::File as usize] = 6;
+        let first = losses(&fold).next().expect("a sentence");
+        assert!(first.starts_with("11 intervals") && first.contains("unknown"), "{first}");
+    }
+
+    #[test]
+    fn the_estimate_of_a_cost_does_not_overflow() {
+        let mut fold = Fold::default();
+        fold.intervals = u64::MAX;
+        fold.functions.sampled = Nanos(u64::MAX);
+        let info = Info { tier: Tier::Kernel, sample_hz: u32::MAX, ..Info::synthetic() };
+        assert_eq!(overhead(&info, &fold).map(|(time, _)| time), Some(Nanos(u64::MAX)));
+    }
 }

@@ -6,19 +6,38 @@
 //! scheduler/sched-bwc.rst.)
 
 use crate::model::Nanos;
+use crate::model::Pid;
 use crate::model::Throttled;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// The cgroups that limit this process's CPU time, its own first.
+/// The cgroups that limit a process's CPU time, its own first.
 #[derive(Clone, Debug, Default)]
 pub struct CpuGroups(Vec<PathBuf>);
+
+/// What each group had counted at one time.
+#[derive(Clone, Debug, Default)]
+pub struct Counters(Vec<Option<Throttled>>);
 
 impl CpuGroups {
     /// Those of this process, and so of the command that it starts.
     pub fn own() -> Self {
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        Self::named("self")
+    }
+
+    /// Those that limit all of these processes: of one its own, of several those they share.
+    pub fn of(pids: &[Pid]) -> Self {
+        let mut all = pids.iter().map(|pid| Self::named(&pid.0.to_string()));
+        let mut shared = all.next().unwrap_or_default();
+        for other in all {
+            shared.0.retain(|group| other.0.contains(group));
+        }
+        shared
+    }
+
+    fn named(process: &str) -> Self {
+        let own = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         Self(groups(&own, &mounts))
     }
@@ -28,11 +47,25 @@ impl CpuGroups {
         self.0.iter().filter_map(|group| quota(group)).min()
     }
 
-    /// How often and how long they were throttled since they exist: of the one that was longest, as
-    /// a group that stands still because of its parent counts nothing itself.
-    pub fn throttled(&self) -> Option<Throttled> {
-        let limited = self.0.iter().filter(|group| quota(group).is_some());
-        limited.filter_map(|group| stat(group)).max_by_key(|stat| stat.time)
+    /// What they have counted since they exist.
+    pub fn counters(&self) -> Counters {
+        Counters(self.0.iter().map(|group| stat(group)).collect())
+    }
+
+    /// How often and how long they were throttled since then: of the one that was longest, as a
+    /// group that stands still because of its parent counts nothing itself. `None` if none is
+    /// limited.
+    pub fn throttled_since(&self, before: &Counters) -> Option<Throttled> {
+        let counted = self.0.iter().zip(&before.0).filter_map(|(group, before)| {
+            let (before, now) = ((*before)?, stat(group)?);
+            let since = Throttled {
+                periods: now.periods.saturating_sub(before.periods),
+                time: now.time - before.time,
+            };
+            // A quota may have been taken away meanwhile: what it did remains.
+            (since.periods > 0 || quota(group).is_some()).then_some(since)
+        });
+        counted.max_by_key(|since| since.time)
     }
 }
 
@@ -141,5 +174,38 @@ mod tests {
         let expected = Some(Throttled { periods: 7, time: Nanos(120_000) });
         assert_eq!((parse_stat(first), parse_stat(second)), (expected, expected));
         assert_eq!(parse_stat("nr_periods 1\n"), None);
+    }
+
+    #[test]
+    fn what_a_group_counted_before_is_not_taken_off_another_one() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (parent, child) = (root.path().join("a"), root.path().join("a/b"));
+        fs::create_dir_all(&child).expect("writable");
+        let set = |group: &Path, quota: &str, periods: u64, micros: u64| {
+            fs::write(group.join("cpu.max"), quota).expect("writable");
+            let stat = format!("nr_throttled {periods}\nthrottled_usec {micros}\n");
+            fs::write(group.join("cpu.stat"), stat).expect("writable");
+        };
+        let groups = CpuGroups(vec![child.clone(), parent.clone(), root.path().to_owned()]);
+        set(&parent, "50000 100000", 90, 9_000);
+        set(&child, "20000 100000", 3, 100);
+        let before = groups.counters();
+        set(&parent, "50000 100000", 91, 9_010);
+        set(&child, "20000 100000", 10, 800);
+        let expected = Throttled { periods: 7, time: Nanos::from_micros(700) };
+        assert_eq!(groups.throttled_since(&before), Some(expected));
+        set(&child, "max 100000", 10, 800);
+        assert_eq!(groups.throttled_since(&before), Some(expected), "a quota that was taken away");
+        let after = groups.counters();
+        set(&parent, "max 100000", 91, 9_010);
+        assert_eq!(groups.throttled_since(&after), None, "nothing is limited");
+    }
+
+    #[test]
+    fn another_process_is_asked_for_its_own_groups() {
+        let own = Pid(std::process::id());
+        assert_eq!(CpuGroups::of(&[own]).0, CpuGroups::own().0);
+        assert_eq!(CpuGroups::of(&[own, own]).0, CpuGroups::own().0);
+        assert!(CpuGroups::of(&[own, Pid(u32::MAX)]).0.is_empty());
     }
 }

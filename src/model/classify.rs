@@ -167,7 +167,11 @@ const SELECTS: &[u16] = &[nr("select"), nr("pselect6")];
 const PLAIN_POLLS: &[u16] = &[nr("poll"), nr("ppoll")];
 const SLEEPS: &[u16] = &[nr("nanosleep"), nr("clock_nanosleep")];
 const FUTEX: &[u16] = &[nr("futex")];
-const FUTEX2: &[u16] = &[nr("futex_wait"), nr("futex_waitv")];
+/// Waits on one word: `futex(uaddr, op, val, ..)` and `futex_wait(uaddr, val, mask, flags, ..)`.
+const WORDS: &[u16] = &[nr("futex"), nr("futex_wait")];
+const FUTEX2: &[u16] = &[nr("futex_wait")];
+/// On several: its first argument is where their list lies, and no word.
+const FUTEX_LIST: &[u16] = &[nr("futex_waitv")];
 const FORKS: &[u16] = &[nr("vfork"), nr("clone"), nr("clone3"), nr("fork")];
 const WAITS: &[u16] = &[nr("wait4"), nr("waitid")];
 const FILE_LOCKS: &[u16] = &[nr("flock"), nr("fcntl")];
@@ -201,6 +205,11 @@ fn futex_value(wait: &Wait) -> u32 {
     wait.call.map_or(0, |call| call.arg2)
 }
 
+/// The value that `futex_wait` expects: its second argument, as it has no operation.
+fn futex2_value(wait: &Wait) -> u32 {
+    wait.call.map_or(0, |call| call.arg1 as u32)
+}
+
 fn on(wait: &Wait, kinds: &[FdKind]) -> bool {
     wait.call.is_some_and(|call| kinds.contains(&call.fd))
 }
@@ -221,21 +230,21 @@ const fn rule(
 /// The table.
 pub static RULES: &[Rule] = &[
     // Futex words: what a stack taken there says, then operation and value.
-    rule(FUTEX, |w| w.word == Some(State::Gil), State::Gil, "take_gil on the stack of this word"),
+    rule(WORDS, |w| w.word == Some(State::Gil), State::Gil, "take_gil on the stack of this word"),
     rule(
-        FUTEX,
+        WORDS,
         |w| w.word == Some(State::Lock),
         State::Lock,
         "a lock function on the stack of this word",
     ),
     rule(
-        FUTEX,
+        WORDS,
         |w| w.word == Some(State::Join),
         State::Join,
         "a join or barrier on the stack of this word",
     ),
     rule(
-        FUTEX,
+        WORDS,
         |w| w.word == Some(State::Condvar),
         State::Condvar,
         "a condition or semaphore on the stack of this word",
@@ -265,8 +274,9 @@ pub static RULES: &[Rule] = &[
         "Rust std mutex: WAIT_BITSET while the word is 2",
     ),
     rule(FUTEX, |_| true, State::Condvar, "condition variable, semaphore, park or queue"),
-    rule(FUTEX2, |w| futex_value(w) == CONTENDED, State::Lock, "futex2 wait while the word is 2"),
+    rule(FUTEX2, |w| futex2_value(w) == CONTENDED, State::Lock, "futex2 wait while the word is 2"),
     rule(FUTEX2, |_| true, State::Condvar, "futex2 wait"),
+    rule(FUTEX_LIST, |_| true, State::Condvar, "whichever of several words changes first"),
     rule(SEMAPHORES, |_| true, State::Condvar, "System V semaphore"),
     rule(FILE_LOCKS, |w| !w.uninterruptible, State::Lock, "file lock"),
     // Timers.
@@ -468,6 +478,9 @@ mod tests {
             ("futex", 0x1000, 0x89, u32::MAX, NoFd, State::Condvar),
             ("futex", 0x1000, 0x189, 0, NoFd, State::Condvar),
             ("futex", 0x1000, 0x86, 0, NoFd, State::Lock),
+            ("futex_wait", 0x1000, 2, u32::MAX, NoFd, State::Lock),
+            ("futex_wait", 0x1000, 7, 2, NoFd, State::Condvar),
+            ("futex_waitv", 0x7000, 2, 2, NoFd, State::Condvar),
             ("clock_nanosleep", 1, 0, 0, NoFd, State::Sleep),
             ("poll", 0, 0, 50, NoFd, State::Sleep),
             ("poll", 0x7000, 2, 50, NoFd, State::Poll),
@@ -497,6 +510,11 @@ mod tests {
         for state in [State::Lock, State::Join, State::Condvar, State::Gil] {
             let seen = Wait { word: Some(state), ..wait(condvar_by_code) };
             assert_eq!(classify(&seen), state);
+            let second = call("futex_wait", 0x1000, 0, 0, FdKind::None);
+            assert_eq!(classify(&Wait { word: Some(state), ..wait(second) }), state);
+            let several = call("futex_waitv", 0x1000, 2, 0, FdKind::None);
+            let list = Wait { word: Some(state), ..wait(several) };
+            assert_eq!(classify(&list), State::Condvar, "a list of words is none");
         }
     }
 

@@ -9,6 +9,7 @@ mod call;
 mod classify;
 mod damage;
 mod event;
+mod holes;
 mod ids;
 mod map;
 mod runs;

@@ -34,6 +34,7 @@ use super::Tid;
 use super::Wait;
 use super::Words;
 use super::classify;
+use super::holes::Holes;
 use super::map::FastMap;
 
 /// A stretch of a thread's life in one state.
@@ -98,7 +99,7 @@ pub struct Timelines {
     start: Option<Nanos>,
     end: Option<Nanos>,
     last: Nanos,
-    holes: Vec<(Nanos, Nanos)>,
+    holes: Holes,
 }
 
 impl Timelines {
@@ -181,7 +182,7 @@ impl Timelines {
             }
             Event::Lost(lost) => {
                 if lost.what == super::LostKind::File {
-                    self.holes.push((lost.from, lost.to));
+                    self.holes.add(lost.from, lost.to);
                 }
                 None
             }
@@ -495,8 +496,7 @@ impl Timelines {
     fn run_until(&mut self, id: ThreadId, until: Nanos, visit: Visit) {
         let progress = &self.progress[id.0 as usize];
         let (cursor, cpu) = (progress.cursor, progress.cpu);
-        let hidden = self.holes.iter().any(|&(from, to)| from < until && to > cursor);
-        let state = if hidden { State::Unknown } else { State::Running };
+        let state = if self.holes.hide(cursor, until) { State::Unknown } else { State::Running };
         let segment = Segment { state, cpu, ..self.blank(id) };
         self.emit(id, until, &segment, visit);
     }

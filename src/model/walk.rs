@@ -71,10 +71,10 @@ pub fn learn_words(trace: &dyn Trace) -> Words {
             _ => return,
         };
         if let (Some(thread), Some(call), Some(stack)) = (thread, call, stack)
-            && super::syscall_name(call.number).is_some_and(|name| name.starts_with("futex"))
+            && let Some(word) = call.futex_word()
             && let Some(state) = stacks.state(stack)
         {
-            words.vote(timelines.process_of(thread), call.arg0, state, weight);
+            words.vote(timelines.process_of(thread), word.address, state, weight);
         }
     });
     words

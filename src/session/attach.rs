@@ -17,6 +17,7 @@ use crate::session::recorder::Ending;
 use crate::session::recorder::Kept;
 use crate::session::recorder::Recorder;
 use crate::session::source;
+use crate::session::source::Bounds;
 use crate::session::terminal::say;
 use crate::trace::Writer;
 use anyhow::Context;
@@ -58,10 +59,11 @@ fn record(
     let file = directory
         .trace_in_the_making()
         .with_context(|| format!("{} cannot be written", directory.path().join(TRACE).display()))?;
-    let info = source::info(command, args.freq, &opened);
-    let writer = Writer::to_file(file, &info).context("the trace file cannot be written")?;
-    let mut recorder = Recorder::new(opened.source, writer, None);
     let roots: Vec<Pid> = targets.iter().map(|target| target.pid).collect();
+    let bounds = Bounds::of(&roots);
+    let info = source::info(command, args.freq, &opened, &bounds);
+    let writer = Writer::to_file(file, &info).context("the trace file cannot be written")?;
+    let mut recorder = Recorder::new(opened.source, writer, None, bounds.groups);
     recorder.attach(&roots)?;
     let used_before = host::own_usage().0;
     if let Err(error) = directory.started(&outputs::names()) {

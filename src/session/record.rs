@@ -19,6 +19,7 @@ use crate::session::outputs;
 use crate::session::recorder::Ending;
 use crate::session::recorder::Recorder;
 use crate::session::source;
+use crate::session::source::Bounds;
 use crate::session::terminal::say;
 use crate::trace::Writer;
 use anyhow::Context;
@@ -124,7 +125,8 @@ pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<
     let file = directory
         .trace_in_the_making()
         .with_context(|| format!("{} cannot be written", directory.path().join(TRACE).display()))?;
-    let mut info = source::info(&args.command, args.recording.freq, &opened);
+    let bounds = Bounds::own();
+    let mut info = source::info(&args.command, args.recording.freq, &opened, &bounds);
     let mut source = opened.source;
     let probe = match ProbeRing::create_for(user.map(|user| (user.uid, user.gid))) {
         Ok(probe) => Some(probe),
@@ -146,7 +148,7 @@ pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<
     if let Err(error) = directory.started(&outputs::names()) {
         say(&format!("timesink: the trace keeps its temporary name: {error}"));
     }
-    let mut recorder = Recorder::new(source, writer, probe);
+    let mut recorder = Recorder::new(source, writer, probe, bounds.groups);
     let status = recorder.until_end(&waiter, pid);
     recorder
         .finish(used_before, |_| Ending { root: Some((Pid(pid), status)), clocks: host::clocks() });

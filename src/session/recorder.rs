@@ -4,6 +4,7 @@ use crate::capture::CaptureError;
 use crate::capture::CaptureStats;
 use crate::capture::Progress;
 use crate::capture::Source;
+use crate::capture::cgroup::Counters;
 use crate::capture::cgroup::CpuGroups;
 use crate::capture::probe_ring::ProbeRing;
 use crate::capture::sys::host;
@@ -18,7 +19,6 @@ use crate::model::Nanos;
 use crate::model::Pid;
 use crate::model::Record;
 use crate::model::Summary;
-use crate::model::Throttled;
 use crate::model::Tier;
 use crate::session::terminal::say;
 use crate::trace::WriteError;
@@ -39,7 +39,7 @@ pub struct Recorder {
     warnings: Vec<String>,
     marked: Instant,
     groups: CpuGroups,
-    throttled_before: Option<Throttled>,
+    throttled_before: Counters,
 }
 
 /// How a recording ended, for its summary.
@@ -86,17 +86,21 @@ impl Kept {
 }
 
 impl Recorder {
-    /// Of what `source` sees and `probe` says, into `writer`.
-    pub fn new(source: Box<dyn Source>, writer: Writer<File>, probe: Option<ProbeRing>) -> Self {
+    /// Of what `source` sees and `probe` says, into `writer`; `groups` limit who is recorded.
+    pub fn new(
+        source: Box<dyn Source>,
+        writer: Writer<File>,
+        probe: Option<ProbeRing>,
+        groups: CpuGroups,
+    ) -> Self {
         let kept = Kept { writer, failed: None, last: Nanos::ZERO, statuses: BTreeMap::new() };
-        let groups = CpuGroups::own();
         Self {
             source,
             kept,
             probe,
             warnings: Vec::new(),
             marked: Instant::now(),
-            throttled_before: groups.throttled(),
+            throttled_before: groups.counters(),
             groups,
         }
     }
@@ -229,13 +233,7 @@ impl Recorder {
             target_overhead: stats.target_overhead,
             stacks: stats.stacks,
             warnings,
-            throttled: self.groups.throttled().map(|now| {
-                let before = self.throttled_before.unwrap_or_default();
-                Throttled {
-                    periods: now.periods.saturating_sub(before.periods),
-                    time: now.time - before.time,
-                }
-            }),
+            throttled: self.groups.throttled_since(&self.throttled_before),
         };
         if let Err(error) = self.kept.writer.finish(&summary) {
             self.kept.fail(error);

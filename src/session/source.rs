@@ -3,6 +3,7 @@
 use crate::capture::CaptureError;
 use crate::capture::Options;
 use crate::capture::Source;
+use crate::capture::cgroup::CpuGroups;
 use crate::capture::doctor;
 use crate::capture::doctor::Choice;
 use crate::capture::kernel::KernelSource;
@@ -11,6 +12,7 @@ use crate::capture::proc::ProcSource;
 use crate::capture::sys::host;
 use crate::cli::TierChoice;
 use crate::model::Info;
+use crate::model::Pid;
 use crate::model::Text;
 use crate::model::Tier;
 use anyhow::Result;
@@ -101,8 +103,28 @@ pub fn to_attach(options: Options) -> Result<Opened> {
     Ok(Opened { source, notes })
 }
 
+/// What bounds the CPU time of those who are recorded.
+pub struct Bounds {
+    /// CPUs that they may run on.
+    pub cpus: u32,
+    /// Groups that limit them.
+    pub groups: CpuGroups,
+}
+
+impl Bounds {
+    /// Of this process, and so of the command that it starts.
+    pub fn own() -> Self {
+        Self { cpus: host::cpus_allowed(), groups: CpuGroups::own() }
+    }
+
+    /// Of processes that run already, whatever this one may do.
+    pub fn of(pids: &[Pid]) -> Self {
+        Self { cpus: host::cpus_allowed_to(pids), groups: CpuGroups::of(pids) }
+    }
+}
+
 /// What is recorded, where and how.
-pub fn info(command: &[OsString], sample_hz: u32, opened: &Opened) -> Info {
+pub fn info(command: &[OsString], sample_hz: u32, opened: &Opened, bounds: &Bounds) -> Info {
     let (kernel, arch) = host::uname();
     let source = &opened.source;
     let mut limits = opened.notes.clone();
@@ -115,8 +137,8 @@ pub fn info(command: &[OsString], sample_hz: u32, opened: &Opened) -> Info {
         kernel,
         arch,
         cpus_online: host::cpus_online(),
-        cpus_allowed: host::cpus_allowed(),
-        cpu_quota_millis: doctor::facts().cpu_quota_millis,
+        cpus_allowed: bounds.cpus,
+        cpu_quota_millis: bounds.groups.quota_millis(),
         clocks: host::clocks(),
         limits,
     }

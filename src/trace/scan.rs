@@ -48,6 +48,9 @@ struct Scan<'a> {
     /// the file for headers that were made to overlap.
     again: u64,
     body: Vec<u8>,
+    /// What was last read to look for a header, and where that lies: many damaged places may lie
+    /// in it.
+    window: (u64, Vec<u8>),
     /// How many more places are damaged than are listed, and the first of them.
     more: (u64, u64),
 }
@@ -61,6 +64,7 @@ pub(super) fn scan(store: &Store) -> io::Result<Index> {
         holes: Vec::new(),
         again: store.len(),
         body: Vec::new(),
+        window: (0, Vec::new()),
         more: (0, u64::MAX),
     };
     let mut at = FILE_HEADER as u64;
@@ -152,18 +156,29 @@ impl Scan<'_> {
     }
 
     /// The next believable header at or after `at`.
-    fn find(&self, mut at: u64) -> io::Result<Option<u64>> {
+    fn find(&mut self, mut at: u64) -> io::Result<Option<u64>> {
         const WINDOW: usize = 1 << 16;
         while self.store.len().saturating_sub(at) >= CHUNK_HEADER as u64 {
-            let window = self.store.read_some(at, WINDOW)?;
-            let starts = window.windows(CHUNK_MAGIC.len()).enumerate();
-            for (start, _) in starts.filter(|(_, bytes)| *bytes == CHUNK_MAGIC) {
-                if self.is_header(at + start as u64)? {
-                    return Ok(Some(at + start as u64));
-                }
+            let (begin, bytes) = &self.window;
+            let skipped = at.checked_sub(*begin).and_then(|skipped| usize::try_from(skipped).ok());
+            let held = skipped.and_then(|skipped| bytes.get(skipped..)).unwrap_or_default();
+            if held.len() < CHUNK_MAGIC.len() {
+                self.window = (at, self.store.read_some(at, WINDOW)?);
+                #[cfg(test)]
+                READS.with(|reads| reads.set(reads.get() + 1));
+                continue;
             }
-            // A magic may lie across the border.
-            at += (window.len() + 1 - CHUNK_MAGIC.len()) as u64;
+            let mut starts = held.windows(CHUNK_MAGIC.len());
+            let Some(start) = starts.position(|bytes| bytes == CHUNK_MAGIC) else {
+                // A magic may lie across the border.
+                at += (held.len() + 1 - CHUNK_MAGIC.len()) as u64;
+                continue;
+            };
+            at += start as u64;
+            if self.is_header(at)? {
+                return Ok(Some(at));
+            }
+            at += 1;
         }
         Ok(None)
     }
@@ -192,12 +207,18 @@ impl Scan<'_> {
         let events = || self.index.places.iter().filter(|place| place.kind.has_events());
         let first = events().map(|place| place.header.min).min();
         let last = events().map(|place| place.header.max).max();
+        let places = &self.index.places;
         let mut lost = Vec::new();
+        // Holes are in the order of the file, so that one walk along the places does for all.
+        let (mut from, mut passed, mut next) = (None, 0, 0);
         for &hole in &self.holes {
-            let (before, after) = self.index.places.split_at(hole);
-            let from = before.iter().filter(timely).map(|place| place.header.max).max().or(first);
-            let to = after.iter().find(timely).map(|place| place.header.min).or(last);
-            if let (Some(from), Some(to)) = (from, to)
+            let before = places[passed..hole].iter().filter(timely);
+            from = from.max(before.map(|place| place.header.max).max());
+            passed = hole;
+            next = next.max(hole);
+            next += places[next..].iter().take_while(|place| !timely(place)).count();
+            let to = places.get(next).map(|place| place.header.min).or(last);
+            if let (Some(from), Some(to)) = (from.or(first), to)
                 && from < to
             {
                 lost.push(Lost { from, to, what: LostKind::File, cpu: None, count: 1 });
@@ -228,4 +249,36 @@ pub(super) fn lost(
     let unnumbered = kind == ChunkKind::Intervals && header.flags & FLAG_NUMBERED == 0;
     let from = if unnumbered { from.min(header.begin) } else { from };
     Some(Lost { from, to: header.max, what, cpu: None, count: records.into() })
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Windows read by this thread.
+    static READS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Headers with right checksums that are refused, one behind the other: the bytes around them
+    /// are read once and not once for each.
+    #[test]
+    fn forged_headers_do_not_make_a_scan_read_a_file_again_and_again() {
+        let mut header = [0; CHUNK_HEADER];
+        header[..8].copy_from_slice(&CHUNK_MAGIC);
+        header[44..48].copy_from_slice(&u32::MAX.to_le_bytes());
+        let crc = crc32fast::hash(&header[..52]);
+        header[52..].copy_from_slice(&crc.to_le_bytes());
+        let parsed = ChunkHeader::parse(&header).expect("its checksum is right");
+        assert!(parsed.refuse().is_some());
+        let count = 20_000;
+        let file = [vec![0; FILE_HEADER], header.repeat(count)].concat();
+        let windows = file.len() as u64 / (1 << 16) + 2;
+        let before = READS.with(std::cell::Cell::get);
+        let index = scan(&Store::Bytes(file)).expect("memory");
+        assert_eq!(index.damage.len(), MOST_DAMAGE + 2, "and how many more, and no summary");
+        let read = READS.with(std::cell::Cell::get) - before;
+        assert!(read <= windows, "{read} windows of {windows}");
+    }
 }

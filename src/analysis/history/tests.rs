@@ -4,6 +4,7 @@ use super::*;
 use crate::analysis::fold::Fold;
 use crate::analysis::schedule::Schedule;
 use crate::model::Both;
+use crate::model::MemoryTrace;
 use crate::model::Timelines;
 use crate::model::Visitor;
 use crate::model::walk;
@@ -28,6 +29,30 @@ impl Visitor for Segments {
         }
     }
     fn event(&mut self, _: &Timelines, _: Option<ThreadId>, _: &Event) {}
+}
+
+/// Two threads whose starts were lost: the second wakes the first, and is known from its first
+/// interval on.
+#[test]
+fn a_waker_whose_start_was_lost_is_found_by_its_intervals() {
+    let (sleeper, waker) = (Tid(7), Tid(8));
+    let wait =
+        |tid, off, woken, on| Interval::blocked(tid, Nanos(off), Nanos(woken), Nanos(on), None);
+    let woken_by = |tid, interval| Interval {
+        waker: Some(Waker { tid, in_tree: true, context: Context::Task, call: None, arg0: 0 }),
+        ..interval
+    };
+    let trace = MemoryTrace::new(vec![
+        Event::Interval(woken_by(waker, wait(sleeper, 10, 20, 25))),
+        Event::Interval(wait(waker, 30, 40, 50)),
+        Event::Interval(woken_by(waker, wait(sleeper, 55, 60, 65))),
+    ]);
+    let mut fold = Fold::default();
+    let timelines = walk(&trace, &mut fold);
+    let found: Vec<Ender> =
+        fold.history.stays(ThreadId(0), Nanos::ZERO).map(|stay| stay.ender).collect();
+    assert_eq!(timelines.threads()[1].tid, waker);
+    assert_eq!(found, [Ender::Unseen, Ender::Thread(ThreadId(1))]);
 }
 
 proptest! {

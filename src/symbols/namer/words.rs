@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::Namer;
 use crate::model::Backing;
+use crate::model::FastMap;
 use crate::model::FastSet;
 use crate::model::Nanos;
 use crate::model::Pid;
@@ -26,6 +27,8 @@ const MOST_WORDS: usize = 65_536;
 const KEEP_LINES: Duration = Duration::from_millis(100);
 /// And for one that lies in none of them, no sooner than this.
 const MAPPED_ANEW: Duration = Duration::from_millis(5);
+/// Times that a word is looked for that lies in no mapping.
+const MOST_TRIES: u8 = 8;
 /// Where POSIX shared memory and semaphores have their names, and how many are looked through.
 const SHARED_NAMES: &str = "dev/shm";
 const MOST_NAMES: usize = 4096;
@@ -35,13 +38,21 @@ const MOST_NAMES: usize = 4096;
 pub(super) struct Asked {
     /// Words, and whether they were asked about as shared ones.
     known: FastSet<(u64, bool)>,
+    /// Shared words that lay in no mapping, and how often they were looked for.
+    unmapped: FastMap<u64, u8>,
     lines: Option<(Instant, Rc<Vec<MapsLine>>)>,
 }
 
 impl Asked {
     /// A child has its parent's mappings, and all of its words are new.
     pub fn of_child(&self) -> Self {
-        Self { known: FastSet::default(), lines: self.lines.clone() }
+        Self { lines: self.lines.clone(), ..Self::default() }
+    }
+
+    /// How long ago the mappings were read.
+    fn age(&self) -> Option<Duration> {
+        #[allow(clippy::disallowed_methods)] // symbols is no pure module; this limits a rate only
+        self.lines.as_ref().map(|(read, _)| read.elapsed())
     }
 }
 
@@ -50,15 +61,27 @@ impl Namer {
     /// or if nothing is known of it. `shared`: the call said that other processes may use it.
     pub fn word(&mut self, time: Nanos, pid: Pid, address: u64, shared: bool) -> Option<WordInfo> {
         let asked = &mut self.processes.entry(pid).or_default().words;
-        if self.words >= MOST_WORDS || !asked.known.insert((address, shared)) {
+        if shared && asked.unmapped.contains_key(&address) {
+            // It was paid for. What was read a moment ago cannot tell more than it did.
+            asked.age().filter(|age| *age >= MAPPED_ANEW)?;
+        } else if self.words >= MOST_WORDS || !asked.known.insert((address, shared)) {
             return None;
+        } else {
+            self.words += 1;
         }
-        self.words += 1;
         let backing = if shared { self.backing(pid, address) } else { None };
-        if shared && !self.is_mapped(pid, address) {
-            // It was mapped since its mappings were read: at the next wait they are read again.
-            let asked = &mut self.processes.entry(pid).or_default().words;
-            asked.known.remove(&(address, shared));
+        let mapped = !shared || self.is_mapped(pid, address);
+        let asked = &mut self.processes.entry(pid).or_default().words;
+        if mapped {
+            asked.unmapped.remove(&address);
+        } else {
+            // It was mapped since its mappings were read, or never: at the next waits they are
+            // read again, but not for ever.
+            let tries = asked.unmapped.entry(address).or_default();
+            *tries += 1;
+            if *tries >= MOST_TRIES {
+                asked.unmapped.remove(&address);
+            }
         }
         let symbol = match &backing {
             Some(_) => None,
@@ -294,6 +317,26 @@ mod tests {
         assert_eq!(namer.word(Nanos(3), pid, word, true), None, "told once");
         // A private mapping that is used as if it were shared.
         assert_eq!(namer.word(Nanos(4), pid, program.addresses[3], true), None);
+    }
+
+    #[test]
+    fn a_word_that_stays_unmapped_is_paid_for_once_and_given_up() {
+        let program = program(&[]);
+        let pid = Pid(program.child.id());
+        let mut namer = Namer::default();
+        let looked_for = |namer: &mut Namer| {
+            assert_eq!(namer.word(Nanos(1), pid, 0x10, true), None);
+            namer.processes[&pid].words.unmapped.get(&0x10).copied()
+        };
+        assert_eq!(looked_for(&mut namer), Some(1));
+        let tries = (0..3 * MOST_TRIES).map(|_| {
+            std::thread::sleep(MAPPED_ANEW);
+            looked_for(&mut namer)
+        });
+        let tries: Vec<Option<u8>> = tries.collect();
+        assert_eq!(tries.iter().flatten().max(), Some(&(MOST_TRIES - 1)), "{tries:?}");
+        assert_eq!(tries.last(), Some(&None), "{tries:?}");
+        assert_eq!(namer.words, 1);
     }
 
     #[test]
