@@ -180,8 +180,8 @@ fn tried(change: &str, speedup: f64, low: f64, high: f64) -> WhatIf {
         change: change.to_owned(),
         object: None,
         speedup,
-        low,
-        high,
+        low: Some(low),
+        high: Some(high),
         target: Target { kind: "root-exit", id: None, text: "the run".to_owned() },
         refused: None,
     }

@@ -55,12 +55,14 @@ fn text(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     match &answer.refused {
         Some(reason) => writeln!(out, "answer   none: {reason}")?,
         None => {
+            let interval = match (answer.low, answer.high) {
+                (Some(low), Some(high)) => format!("{low:.2} to {high:.2}"),
+                _ => "how sure that is, is not known".to_owned(),
+            };
             writeln!(
                 out,
-                "answer   {:.2}x as fast ({:.2} to {:.2}): {}",
+                "answer   {:.2}x as fast ({interval}): {}",
                 answer.speedup,
-                answer.low,
-                answer.high,
                 gain(answer)
             )?;
         }
@@ -75,7 +77,9 @@ fn gain(answer: &Answer) -> String {
     } else {
         format!("the same work would take {after}")
     };
-    if answer.low <= 1.0 && answer.high >= 1.0 || (answer.speedup - 1.0).abs() < 0.005 {
+    let by_chance =
+        answer.low.zip(answer.high).is_some_and(|(low, high)| low <= 1.0 && high >= 1.0);
+    if by_chance || (answer.speedup - 1.0).abs() < 0.005 {
         return format!("no gain that could be told from chance; {what}");
     }
     what

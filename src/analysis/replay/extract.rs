@@ -94,7 +94,7 @@ struct Extract<'a> {
     plan: Plan,
     lock_of: BTreeMap<ObjectIndex, u32>,
     queue_of: BTreeMap<ObjectIndex, u32>,
-    /// By lock and thread.
+    /// By lock and thread; in order once all are there.
     gone: BTreeMap<(u32, u32), Vec<Nanos>>,
     /// Waits at barriers: object, woken, waker, waiter and its stay.
     meets: Vec<(ObjectIndex, Nanos, u32, u32, usize)>,
@@ -176,7 +176,10 @@ fn shared(input: &Input) -> BTreeSet<ObjectIndex> {
 
 impl Extract<'_> {
     fn note(&mut self, thread: u32, time: Nanos, kind: Kind, what: u32) {
-        self.plan.notes[thread as usize].push(Note { time, kind, what });
+        // A thread without a life does nothing.
+        if let Some(notes) = self.plan.notes.get_mut(thread as usize) {
+            notes.push(Note { time, kind, what });
+        }
     }
 
     fn roles(&mut self) {
@@ -285,6 +288,9 @@ impl Extract<'_> {
         let mut seen: Vec<BTreeMap<u32, Vec<Seen>>> = vec![BTreeMap::new(); self.lock_of.len()];
         let mut latencies: Vec<Vec<u64>> = vec![Vec::new(); self.lock_of.len()];
         let mut retries = vec![0_usize; self.lock_of.len()];
+        for times in self.gone.values_mut() {
+            times.sort_unstable();
+        }
         for (id, _) in history.lives() {
             self.gots(id, &mut seen, &mut latencies, &mut retries);
         }
@@ -331,7 +337,10 @@ impl Extract<'_> {
             };
             let between = |from: Nanos| {
                 let gone = self.gone.get(&(lock, id.0));
-                gone.is_some_and(|all| all.iter().any(|&at| from <= at && at <= stay.off))
+                gone.is_some_and(|all| {
+                    let first = all.partition_point(|&at| at < from);
+                    all.get(first).is_some_and(|&at| at <= stay.off)
+                })
             };
             let asked = match last {
                 Some((before, asked, on))
@@ -391,7 +400,8 @@ impl Extract<'_> {
             let life = self.input.history.life(ThreadId(thread));
             let life = life.map_or((Nanos::ZERO, Nanos::ZERO), |life| (life.start, life.end));
             threads.push(thread);
-            dealings.push(Dealings { seen, marks: &marks[thread as usize], life });
+            let marks = marks.get(thread as usize).map_or(&[][..], Vec::as_slice);
+            dealings.push(Dealings { seen, marks, life });
         }
         let found = holds::holds(&dealings);
         for (thread, holds) in threads.into_iter().zip(found) {
