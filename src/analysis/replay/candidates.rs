@@ -224,3 +224,44 @@ fn stragglers(replay: &Replay) -> Vec<String> {
     found.truncate(LOCKS);
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::replay::whatif::with_facts;
+    use crate::analysis::replay::world::Act;
+    use crate::analysis::replay::world::World;
+
+    /// Two threads that share a lock for 6 ms of 10, with a budget of so many simulations.
+    fn rows(affordable: usize) -> Vec<WhatIf> {
+        let hold = [Act::Lock(0), Act::Sleep(6_000, "hold"), Act::Unlock(0)];
+        let round = [hold.as_slice(), &[Act::Sleep(4_000, "rest")]].concat();
+        let (trace, _) = World::of(vec![round.repeat(50); 2]).play();
+        with_facts(&trace, |facts| {
+            let replay = Replay::prepare(facts);
+            assert_eq!(replay.refused(), None);
+            let texts = ["thread:main*0.5", "section:hold*0.5", "sleep*0.5", "section:rest*0.5"];
+            tried(&replay, texts.map(str::to_owned).to_vec(), affordable)
+        })
+    }
+
+    /// What gains has its interval before more is tried, and what was left out is said.
+    #[test]
+    fn the_budget_goes_to_intervals_first() {
+        let all = rows(1_000);
+        assert!(all.iter().all(|row| row.refused.is_none() && row.low.is_some()), "{all:?}");
+        assert_eq!(all.len(), 4);
+
+        // Enough for two changes, and five replicas of the one that gains.
+        let some = rows(17);
+        assert_eq!(some.len(), 3, "{some:?}");
+        assert!(some[0].speedup > 1.3 && some[0].low.is_some_and(|low| low > 1.0));
+        assert!(some[1].change == "thread:main*0.5" && some[1].low.is_none());
+        let reason = some[2].refused.as_deref().unwrap_or_default();
+        assert!(reason.starts_with("2 of 4 changes were not tried"), "{reason}");
+        assert_eq!(some[2].change, "sleep*0.5");
+
+        let none = rows(0);
+        assert!(none.len() == 1 && none[0].refused.is_some(), "{none:?}");
+    }
+}

@@ -44,6 +44,10 @@ pub struct Input<'a> {
 const EXIT_SLACK: Nanos = Nanos(2_000_000);
 /// Woken for a lock and asking again within this: someone else was faster.
 const RETRY: Nanos = Nanos(50_000);
+/// Marks looked at in full, for all locks and their users. With more only those near a sighting
+/// are: a hold that nobody ever waited for may be missed then.
+const MOST_LOOKS: usize = 10_000_000;
+const NEAR: usize = 16;
 /// Wakes of one release, or of one round of a barrier, come within this.
 const ONE_WAKE: Nanos = Nanos(20_000);
 const ONE_ROUND: Nanos = Nanos(2_000_000);
@@ -299,6 +303,10 @@ impl Extract<'_> {
             list.extend(times.iter().map(|&time| Seen::Gone(time)));
         }
         let marks: Vec<Vec<Mark>> = history.lives().map(|(id, _)| self.marks(id, sites)).collect();
+        // Each lock's holds are found by all marks of its users, unless that is too much.
+        let users = seen.iter().flat_map(BTreeMap::keys);
+        let looks: usize = users.filter_map(|&user| marks.get(user as usize)).map(Vec::len).sum();
+        let near = (looks > MOST_LOOKS).then_some(NEAR);
         let objects: BTreeMap<u32, ObjectIndex> =
             self.lock_of.iter().map(|(&object, &lock)| (lock, object)).collect();
         for (lock, users) in seen.into_iter().enumerate() {
@@ -309,7 +317,7 @@ impl Extract<'_> {
                 barging: retries[lock] * 20 > waits,
                 latency: latency.min(u64::from(u32::MAX)) as u32,
             });
-            self.lock(lock as u32, users, &marks);
+            self.lock(lock as u32, users, &marks, near);
         }
     }
 
@@ -385,7 +393,13 @@ impl Extract<'_> {
         marks
     }
 
-    fn lock(&mut self, lock: u32, users: BTreeMap<u32, Vec<Seen>>, marks: &[Vec<Mark>]) {
+    fn lock(
+        &mut self,
+        lock: u32,
+        users: BTreeMap<u32, Vec<Seen>>,
+        marks: &[Vec<Mark>],
+        near: Option<usize>,
+    ) {
         let mut threads = Vec::new();
         let mut dealings = Vec::new();
         for (thread, mut seen) in users {
@@ -401,7 +415,7 @@ impl Extract<'_> {
             let life = life.map_or((Nanos::ZERO, Nanos::ZERO), |life| (life.start, life.end));
             threads.push(thread);
             let marks = marks.get(thread as usize).map_or(&[][..], Vec::as_slice);
-            dealings.push(Dealings { seen, marks, life });
+            dealings.push(Dealings { seen, marks, life, near });
         }
         let found = holds::holds(&dealings);
         for (thread, holds) in threads.into_iter().zip(found) {

@@ -131,13 +131,20 @@ pub struct Tried {
 /// Walks a trace and answers changes, all of them together.
 pub fn what_if(trace: &dyn Trace, changes: &[String]) -> Result<Answer, BadChange> {
     let parsed: Vec<Change> = changes.iter().map(|c| Change::parse(c)).collect::<Result<_, _>>()?;
+    let mut answer = with_facts(trace, |facts| Replay::prepare(facts).answer(&parsed))?;
+    answer.changes = changes.to_vec();
+    Ok(answer)
+}
+
+/// Walks a trace and asks something of its facts.
+pub fn with_facts<T>(trace: &dyn Trace, ask: impl FnOnce(&Facts) -> T) -> T {
     let mut fold = Fold::default();
     let timelines = walk_knowing(trace, learn_words(trace), &mut fold);
     let Fold { objects, mut history, .. } = fold;
     let Rows { objects, ids, same } = objects.rows(&timelines, trace.symbols());
     history.window = timelines.window();
     history.unify(same);
-    let facts = Facts {
+    ask(&Facts {
         history: &history,
         timelines: &timelines,
         symbols: trace.symbols(),
@@ -145,10 +152,7 @@ pub fn what_if(trace: &dyn Trace, changes: &[String]) -> Result<Answer, BadChang
         ids: &ids,
         cpus: cpus(trace),
         ended: ended(trace, &timelines),
-    };
-    let mut answer = Replay::prepare(&facts).answer(&parsed)?;
-    answer.changes = changes.to_vec();
-    Ok(answer)
+    })
 }
 
 /// CPUs that the command could use.
