@@ -52,20 +52,15 @@ fn text(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
             identity.error * 100.0
         )?;
     }
-    match &answer.refused {
-        Some(reason) => writeln!(out, "answer   none: {reason}")?,
-        None => {
-            let interval = match (answer.low, answer.high) {
-                (Some(low), Some(high)) => format!("{low:.2} to {high:.2}"),
-                _ => "how sure that is, is not known".to_owned(),
-            };
-            writeln!(
-                out,
-                "answer   {:.2}x as fast ({interval}): {}",
-                answer.speedup,
-                gain(answer)
-            )?;
-        }
+    if let Some(reason) = &answer.refused {
+        writeln!(out, "answer   none: {reason}")?;
+    } else {
+        let interval = match (answer.low, answer.high) {
+            (Some(low), Some(high)) => format!("{low:.2} to {high:.2}"),
+            _ => "how sure that is, is not known".to_owned(),
+        };
+        let (speedup, gain) = (answer.speedup, gain(answer));
+        writeln!(out, "answer   {speedup:.2}x as fast ({interval}): {gain}")?;
     }
     writeln!(out, "unseen   {}", answer.blind_spots)
 }

@@ -89,12 +89,10 @@ pub fn load(history: &History, window: (Nanos, Nanos), cpus: f64) -> Load {
                 continue;
             }
         };
-        let (at, step) = then.unwrap_or_else(|| match stays[thread].next() {
-            Some(stay) => (stay.off, Step::Off(stay)),
-            None => {
-                let end = history.life(ThreadId(thread as u32)).map_or(time, |life| life.end);
-                (end, Step::End)
-            }
+        let off = || stays[thread].next().map(|stay| (stay.off, Step::Off(stay)));
+        let (at, step) = then.or_else(off).unwrap_or_else(|| {
+            let end = history.life(ThreadId(thread as u32)).map_or(time, |life| life.end);
+            (end, Step::End)
         });
         steps[thread] = step;
         *top = Reverse((at.max(time), thread));

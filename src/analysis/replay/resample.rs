@@ -14,7 +14,7 @@ const FIXED: u32 = u32::MAX;
 
 /// All lots of a model.
 pub struct Lots {
-    lots: Vec<Vec<u32>>,
+    all: Vec<Vec<u32>>,
     /// The lot of each operation, stream after stream.
     of_ops: Vec<u32>,
     drawn: Model,
@@ -45,7 +45,7 @@ impl Lots {
                 of_ops.push(number);
             }
         }
-        Self { lots, of_ops, drawn: model.clone() }
+        Self { all: lots, of_ops, drawn: model.clone() }
     }
 
     /// The model with service times that are drawn, with return, from their lots.
@@ -53,7 +53,7 @@ impl Lots {
         let mut random = Random(super::random::mix(seed));
         let ops = self.drawn.streams.iter_mut().flat_map(|stream| &mut stream.ops);
         for (op, &number) in ops.zip(&self.of_ops) {
-            if let Some(lot) = self.lots.get(number as usize) {
+            if let Some(lot) = self.all.get(number as usize) {
                 op.ns = lot[random.below(lot.len())];
             }
         }
