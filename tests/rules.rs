@@ -180,8 +180,8 @@ fn tried(change: &str, speedup: f64, low: f64, high: f64) -> WhatIf {
         change: change.to_owned(),
         object: None,
         speedup,
-        low,
-        high,
+        low: Some(low),
+        high: Some(high),
         target: Target { kind: "root-exit", id: None, text: "the run".to_owned() },
         refused: None,
     }
@@ -280,6 +280,19 @@ fn the_decoy_is_named_and_costs_nothing() {
     assert!(note.text.contains("`write_log`"), "{}", note.text);
     // And the lock that decides is not said to cost nothing.
     assert!(found(&report, "costless-wait").iter().all(|note| note.object != Some(b)));
+}
+
+/// A gain whose interval is not known is no proof.
+#[test]
+fn a_gain_without_an_interval_is_no_bottleneck() {
+    let trace = contended();
+    let mut report = report(&trace);
+    let lock = id_of(&report, 0x1000);
+    report.whatif =
+        vec![WhatIf { low: None, high: None, ..tried(&format!("lock:{lock}*0.5"), 1.4, 1.0, 1.0) }];
+    judge_again(&mut report, &trace);
+    assert_eq!(fires(&report, "lock-bottleneck").severity, Severity::Cost);
+    assert!(report.findings.iter().all(|found| found.severity != Severity::Bottleneck));
 }
 
 #[test]

@@ -160,6 +160,15 @@ fn explain(
     history.unify(same);
     report.objects = objects;
     report.focus = focus::find(question, timelines)?;
+    report.whatif = replay::candidates(&replay::Facts {
+        history: &history,
+        timelines,
+        symbols: trace.symbols(),
+        objects: &report.objects,
+        ids: &ids,
+        cpus: replay::cpus(trace),
+        ended: replay::ended(trace, timelines),
+    });
     if !history.is_whole() {
         report.health.warnings.push(format!(
             "the recording has more than {MOST_STAYS} intervals: critical path, holders and \
@@ -181,14 +190,5 @@ fn explain(
     if let Some((path, last)) = focus::path(report.focus.as_ref(), timelines, &history) {
         (report.critical_path, report.path) = explainer.path(&path, last);
     }
-    report.whatif = replay::candidates(&replay::Facts {
-        history: &history,
-        timelines,
-        symbols: trace.symbols(),
-        objects: &report.objects,
-        ids: &ids,
-        cpus: replay::cpus(trace),
-        ended: replay::ended(trace, timelines),
-    });
     Ok((history, ids))
 }

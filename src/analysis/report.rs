@@ -441,10 +441,10 @@ pub struct WhatIf {
     pub object: Option<u32>,
     /// Time before over time after.
     pub speedup: f64,
-    /// Its interval, low end.
-    pub low: f64,
+    /// Its interval, low end; `None` where it is not known.
+    pub low: Option<f64>,
     /// High end.
-    pub high: f64,
+    pub high: Option<f64>,
     /// What would get faster.
     pub target: Target,
     /// Why it was refused, if it was.

@@ -299,7 +299,8 @@ impl Text<'_> {
         let title = self.bold(&finding.title);
         let gain = finding.gain.as_ref().map_or_else(String::new, |gain| {
             let Gain { change, speedup, low, high } = gain;
-            format!("  {change}: {speedup:.2}x [{low:.2}-{high:.2}]")
+            let interval = low.zip(*high).map(|(low, high)| format!(" [{low:.2}-{high:.2}]"));
+            format!("  {change}: {speedup:.2}x{}", interval.unwrap_or_default())
         });
         writeln!(self.out, "  {}: {title} ({}){gain}", finding.severity.name(), finding.rule)?;
         self.wrapped("      ", &finding.text)?;

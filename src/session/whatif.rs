@@ -52,18 +52,15 @@ fn text(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
             identity.error * 100.0
         )?;
     }
-    match &answer.refused {
-        Some(reason) => writeln!(out, "answer   none: {reason}")?,
-        None => {
-            writeln!(
-                out,
-                "answer   {:.2}x as fast ({:.2} to {:.2}): {}",
-                answer.speedup,
-                answer.low,
-                answer.high,
-                gain(answer)
-            )?;
-        }
+    if let Some(reason) = &answer.refused {
+        writeln!(out, "answer   none: {reason}")?;
+    } else {
+        let interval = match (answer.low, answer.high) {
+            (Some(low), Some(high)) => format!("{low:.2} to {high:.2}"),
+            _ => "how sure that is, is not known".to_owned(),
+        };
+        let (speedup, gain) = (answer.speedup, gain(answer));
+        writeln!(out, "answer   {speedup:.2}x as fast ({interval}): {gain}")?;
     }
     writeln!(out, "unseen   {}", answer.blind_spots)
 }
@@ -75,7 +72,9 @@ fn gain(answer: &Answer) -> String {
     } else {
         format!("the same work would take {after}")
     };
-    if answer.low <= 1.0 && answer.high >= 1.0 || (answer.speedup - 1.0).abs() < 0.005 {
+    let by_chance =
+        answer.low.zip(answer.high).is_some_and(|(low, high)| low <= 1.0 && high >= 1.0);
+    if by_chance || (answer.speedup - 1.0).abs() < 0.005 {
         return format!("no gain that could be told from chance; {what}");
     }
     what

@@ -250,7 +250,12 @@ fn finding(severity: Severity) -> Finding {
             Proof { what: "waited", value: 12_345_678.0, unit: "ns" },
             Proof { what: "of the path under it", value: 0.58, unit: "share" },
         ],
-        gain: Some(Gain { change: "lock:0*0.5".to_owned(), speedup: 1.41, low: 1.38, high: 1.43 }),
+        gain: Some(Gain {
+            change: "lock:0*0.5".to_owned(),
+            speedup: 1.41,
+            low: Some(1.38),
+            high: Some(1.43),
+        }),
         advice: "Hold it <b>less</b>.".to_owned(),
         claim: None,
     }

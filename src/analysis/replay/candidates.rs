@@ -4,71 +4,123 @@ use crate::analysis::replay::change::Change;
 use crate::analysis::replay::model::Kind;
 use crate::analysis::replay::resolve::service;
 use crate::analysis::replay::whatif::Answer;
+use crate::analysis::replay::whatif::FEWEST_REPLICAS;
 use crate::analysis::replay::whatif::Facts;
+use crate::analysis::replay::whatif::REPLICAS;
 use crate::analysis::replay::whatif::Replay;
+use crate::analysis::replay::whatif::Tried;
 use crate::analysis::report::Object;
 use crate::analysis::report::WhatIf;
+use crate::analysis::rules::LEAST_GAIN;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-/// Operations simulated for one report, replicas included: some seconds at most. Counted and
-/// not timed, so that a trace gives the same report each time.
-const STEPS: usize = 20_000_000;
+/// Operations simulated for one report, replicas included. Counted and not timed, so that a
+/// trace gives the same report each time. About 125 ns each in a debug build (opt-level 1): 3 s
+/// at most on one core; an optimised build has not been measured.
+const STEPS: usize = 24_000_000;
+/// Preparing a replay took 0.7 to 1.2 us for each stay in that build: with more stays than this
+/// that alone takes too long for a report.
+const MOST_STAYS: usize = 2_000_000;
 /// Tried of each sort.
 const LOCKS: usize = 4;
 const FUNCTIONS: usize = 6;
-/// Of the changes that help most, the interval is found.
-const WITH_INTERVAL: usize = 6;
-const REPLICAS: usize = 20;
+/// What a batch of replicas costs besides the changes: the run unchanged. Drawing is cheap.
+const ASIDE: usize = 1;
 /// A function in less than this share of all service time is not tried, nor one that all is in.
 const LEAST_SHARE: f64 = 0.03;
 const WHOLE_SHARE: f64 = 0.97;
 
 /// The changes that are worth trying, tried, the most useful first. Where the run cannot be
-/// replayed, one row says why.
+/// replayed, or not as often as there is to try, one row says why.
 pub fn candidates(facts: &Facts) -> Vec<WhatIf> {
-    let replay = Replay::prepare(facts);
+    let replay = Replay::prepare_if(facts, MOST_STAYS);
     let mut texts = locks(facts.objects);
     if let Some(reason) = replay.refused() {
-        let change = texts.drain(..).next().unwrap_or_else(|| "cpus=unlimited".to_owned());
-        let answer = Answer { refused: Some(reason.to_owned()), ..replay.nothing() };
-        return vec![row(change, &answer)];
+        return vec![left_out(&replay, texts.into_iter().next(), reason.to_owned())];
     }
     texts.extend(functions(&replay));
     texts.extend(kinds(facts.objects, facts.cpus));
     texts.extend(stragglers(&replay));
-    let affordable = STEPS / replay.steps();
+    if texts.is_empty() {
+        let reason = "nobody waited for long, and no function of the program took enough of \
+            the time to try it";
+        return vec![left_out(&replay, None, reason.to_owned())];
+    }
+    // The run unchanged was simulated once already.
+    let affordable = (STEPS / replay.steps()).saturating_sub(1);
+    tried(&replay, texts, affordable)
+}
+
+/// Tries changes in order with so many simulations.
+fn tried(replay: &Replay, texts: Vec<String>, affordable: usize) -> Vec<WhatIf> {
     let mut left = affordable;
-    let mut rows: Vec<WhatIf> = Vec::new();
-    for text in texts {
-        // Two runs for each: before and after.
-        if left < 2 {
+    let mut all: Vec<(String, Tried)> = Vec::new();
+    let mut gains = 0;
+    let many = texts.len();
+    let mut rest = texts.into_iter();
+    let mut next = None;
+    for text in rest.by_ref() {
+        // One for the change itself; and what gains has its interval to come.
+        let reserved = if gains > 0 { (gains + ASIDE) * FEWEST_REPLICAS } else { 0 };
+        if left < reserved + 1 {
+            next = Some(text);
             break;
         }
-        left -= 2;
-        if let Some(answer) = tried(&replay, &text, 0) {
-            rows.push(row(text, &answer));
+        left -= 1;
+        let tried = Change::parse(&text).ok().and_then(|change| replay.attempt(&[change]).ok());
+        if let Some(tried) = tried {
+            gains += usize::from(does_gain(&tried));
+            all.push((text, tried));
         }
     }
-    sort(&mut rows);
-    let replicas = (left / (2 * WITH_INTERVAL)).min(REPLICAS);
-    if replicas >= 4 {
-        for one in rows.iter_mut().take(WITH_INTERVAL).filter(|row| row.refused.is_none()) {
-            if let Some(answer) = tried(&replay, &one.change, replicas) {
-                *one = row(std::mem::take(&mut one.change), &answer);
-            }
-        }
+    let untried = rest.len() + usize::from(next.is_some());
+    left -= with_intervals(replay, &mut all, left, does_gain);
+    // What is left serves to say what does not gain: a lock that keeps nobody up.
+    with_intervals(replay, &mut all, left, |tried| !does_gain(tried));
+    let mut rows: Vec<WhatIf> =
+        all.into_iter().map(|(text, tried)| row(text, &tried.answer)).collect();
+    rows.sort_by(|a, b| b.speedup.total_cmp(&a.speedup).then_with(|| a.change.cmp(&b.change)));
+    if untried > 0 {
+        let reason = format!(
+            "{untried} of {many} changes were not tried: the run has {} operations, too many to \
+             replay it more often here; `timesink whatif` tries one by itself, and so does a \
+             shorter recording",
+            replay.steps()
+        );
+        rows.push(left_out(replay, next, reason));
     }
     rows
 }
 
-fn sort(rows: &mut [WhatIf]) {
-    rows.sort_by(|a, b| b.speedup.total_cmp(&a.speedup).then_with(|| a.change.cmp(&b.change)));
+/// What gains that much gets an interval before anything else is tried.
+fn does_gain(tried: &Tried) -> bool {
+    tried.answer.refused.is_none() && tried.answer.speedup >= LEAST_GAIN
 }
 
-fn tried(replay: &Replay, text: &str, replicas: usize) -> Option<Answer> {
-    let change = Change::parse(text).ok()?;
-    replay.answer(&[change], replicas).ok()
+/// Intervals for those `of` all, the first ones if not all can have one. What it cost.
+fn with_intervals(
+    replay: &Replay,
+    all: &mut [(String, Tried)],
+    left: usize,
+    of: impl Fn(&Tried) -> bool,
+) -> usize {
+    let chosen = |tried: &Tried| tried.answer.refused.is_none() && of(tried);
+    let most = (left / FEWEST_REPLICAS).saturating_sub(ASIDE);
+    let wanted = all.iter().filter(|(_, tried)| chosen(tried)).count().min(most);
+    if wanted == 0 {
+        return 0;
+    }
+    let count = (left / (wanted + ASIDE)).min(REPLICAS);
+    let few = all.iter_mut().map(|(_, tried)| tried).filter(|tried| chosen(tried)).take(wanted);
+    replay.intervals(few, count);
+    count * (wanted + ASIDE)
+}
+
+/// The row that stands for what was not tried.
+fn left_out(replay: &Replay, change: Option<String>, reason: String) -> WhatIf {
+    let answer = Answer { refused: Some(reason), ..replay.nothing() };
+    row(change.unwrap_or_else(|| "cpus=unlimited".to_owned()), &answer)
 }
 
 fn row(change: String, answer: &Answer) -> WhatIf {
@@ -175,4 +227,45 @@ fn stragglers(replay: &Replay) -> Vec<String> {
     }
     found.truncate(LOCKS);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::replay::whatif::with_facts;
+    use crate::analysis::replay::world::Act;
+    use crate::analysis::replay::world::World;
+
+    /// Two threads that share a lock for 6 ms of 10, with a budget of so many simulations.
+    fn rows(affordable: usize) -> Vec<WhatIf> {
+        let hold = [Act::Lock(0), Act::Sleep(6_000, "hold"), Act::Unlock(0)];
+        let round = [hold.as_slice(), &[Act::Sleep(4_000, "rest")]].concat();
+        let (trace, _) = World::of(vec![round.repeat(50); 2]).play();
+        with_facts(&trace, |facts| {
+            let replay = Replay::prepare(facts);
+            assert_eq!(replay.refused(), None);
+            let texts = ["thread:main*0.5", "section:hold*0.5", "sleep*0.5", "section:rest*0.5"];
+            tried(&replay, texts.map(str::to_owned).to_vec(), affordable)
+        })
+    }
+
+    /// What gains has its interval before more is tried, and what was left out is said.
+    #[test]
+    fn the_budget_goes_to_intervals_first() {
+        let all = rows(1_000);
+        assert!(all.iter().all(|row| row.refused.is_none() && row.low.is_some()), "{all:?}");
+        assert_eq!(all.len(), 4);
+
+        // Enough for two changes, and five replicas of the one that gains.
+        let some = rows(12);
+        assert_eq!(some.len(), 3, "{some:?}");
+        assert!(some[0].speedup > 1.3 && some[0].low.is_some_and(|low| low > 1.0));
+        assert!(some[1].change == "thread:main*0.5" && some[1].low.is_none());
+        let reason = some[2].refused.as_deref().unwrap_or_default();
+        assert!(reason.starts_with("2 of 4 changes were not tried"), "{reason}");
+        assert_eq!(some[2].change, "sleep*0.5");
+
+        let none = rows(0);
+        assert!(none.len() == 1 && none[0].refused.is_some(), "{none:?}");
+    }
 }

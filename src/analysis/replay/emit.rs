@@ -49,6 +49,7 @@ pub fn streams(input: &Input, plan: &Plan, model: &mut Model, sites: &mut Sites)
             place: NONE,
         };
         writer.write(input, plan, id);
+        writer.stream.ops.shrink_to_fit();
         model.streams.push(writer.stream);
     }
 }

@@ -44,6 +44,10 @@ pub struct Input<'a> {
 const EXIT_SLACK: Nanos = Nanos(2_000_000);
 /// Woken for a lock and asking again within this: someone else was faster.
 const RETRY: Nanos = Nanos(50_000);
+/// Marks looked at in full, for all locks and their users. With more only those near a sighting
+/// are: a hold that nobody ever waited for may be missed then.
+const MOST_LOOKS: usize = 10_000_000;
+const NEAR: usize = 16;
 /// Wakes of one release, or of one round of a barrier, come within this.
 const ONE_WAKE: Nanos = Nanos(20_000);
 const ONE_ROUND: Nanos = Nanos(2_000_000);
@@ -94,7 +98,7 @@ struct Extract<'a> {
     plan: Plan,
     lock_of: BTreeMap<ObjectIndex, u32>,
     queue_of: BTreeMap<ObjectIndex, u32>,
-    /// By lock and thread.
+    /// By lock and thread; in order once all are there.
     gone: BTreeMap<(u32, u32), Vec<Nanos>>,
     /// Waits at barriers: object, woken, waker, waiter and its stay.
     meets: Vec<(ObjectIndex, Nanos, u32, u32, usize)>,
@@ -176,7 +180,10 @@ fn shared(input: &Input) -> BTreeSet<ObjectIndex> {
 
 impl Extract<'_> {
     fn note(&mut self, thread: u32, time: Nanos, kind: Kind, what: u32) {
-        self.plan.notes[thread as usize].push(Note { time, kind, what });
+        // A thread without a life does nothing.
+        if let Some(notes) = self.plan.notes.get_mut(thread as usize) {
+            notes.push(Note { time, kind, what });
+        }
     }
 
     fn roles(&mut self) {
@@ -285,6 +292,9 @@ impl Extract<'_> {
         let mut seen: Vec<BTreeMap<u32, Vec<Seen>>> = vec![BTreeMap::new(); self.lock_of.len()];
         let mut latencies: Vec<Vec<u64>> = vec![Vec::new(); self.lock_of.len()];
         let mut retries = vec![0_usize; self.lock_of.len()];
+        for times in self.gone.values_mut() {
+            times.sort_unstable();
+        }
         for (id, _) in history.lives() {
             self.gots(id, &mut seen, &mut latencies, &mut retries);
         }
@@ -293,6 +303,10 @@ impl Extract<'_> {
             list.extend(times.iter().map(|&time| Seen::Gone(time)));
         }
         let marks: Vec<Vec<Mark>> = history.lives().map(|(id, _)| self.marks(id, sites)).collect();
+        // Each lock's holds are found by all marks of its users, unless that is too much.
+        let users = seen.iter().flat_map(BTreeMap::keys);
+        let looks: usize = users.filter_map(|&user| marks.get(user as usize)).map(Vec::len).sum();
+        let near = (looks > MOST_LOOKS).then_some(NEAR);
         let objects: BTreeMap<u32, ObjectIndex> =
             self.lock_of.iter().map(|(&object, &lock)| (lock, object)).collect();
         for (lock, users) in seen.into_iter().enumerate() {
@@ -303,7 +317,7 @@ impl Extract<'_> {
                 barging: retries[lock] * 20 > waits,
                 latency: latency.min(u64::from(u32::MAX)) as u32,
             });
-            self.lock(lock as u32, users, &marks);
+            self.lock(lock as u32, users, &marks, near);
         }
     }
 
@@ -331,7 +345,10 @@ impl Extract<'_> {
             };
             let between = |from: Nanos| {
                 let gone = self.gone.get(&(lock, id.0));
-                gone.is_some_and(|all| all.iter().any(|&at| from <= at && at <= stay.off))
+                gone.is_some_and(|all| {
+                    let first = all.partition_point(|&at| at < from);
+                    all.get(first).is_some_and(|&at| at <= stay.off)
+                })
             };
             let asked = match last {
                 Some((before, asked, on))
@@ -376,7 +393,13 @@ impl Extract<'_> {
         marks
     }
 
-    fn lock(&mut self, lock: u32, users: BTreeMap<u32, Vec<Seen>>, marks: &[Vec<Mark>]) {
+    fn lock(
+        &mut self,
+        lock: u32,
+        users: BTreeMap<u32, Vec<Seen>>,
+        marks: &[Vec<Mark>],
+        near: Option<usize>,
+    ) {
         let mut threads = Vec::new();
         let mut dealings = Vec::new();
         for (thread, mut seen) in users {
@@ -391,7 +414,8 @@ impl Extract<'_> {
             let life = self.input.history.life(ThreadId(thread));
             let life = life.map_or((Nanos::ZERO, Nanos::ZERO), |life| (life.start, life.end));
             threads.push(thread);
-            dealings.push(Dealings { seen, marks: &marks[thread as usize], life });
+            let marks = marks.get(thread as usize).map_or(&[][..], Vec::as_slice);
+            dealings.push(Dealings { seen, marks, life, near });
         }
         let found = holds::holds(&dealings);
         for (thread, holds) in threads.into_iter().zip(found) {

@@ -74,6 +74,8 @@ pub struct Dealings<'a> {
     pub marks: &'a [Mark],
     /// Its life.
     pub life: (Nanos, Nanos),
+    /// Look at so many marks only at each end of a stretch.
+    pub near: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -110,19 +112,37 @@ type Visit<'v> = &'v mut dyn FnMut(Option<Seen>, Option<Seen>, &[Mark]);
 fn stretches(user: &Dealings, visit: Visit) {
     let mut before = None;
     let mut at = 0;
+    let mut edges = Vec::new();
     for next in user.seen.iter().copied().map(Some).chain([None]) {
         let from = before.map_or(user.life.0, Seen::end);
         let to = next.map_or(user.life.1, Seen::begin);
-        while user.marks.get(at).is_some_and(|mark| mark.start < from) {
-            at += 1;
+        let first = first_from(user.marks, at, from);
+        at = first_from(user.marks, first, to);
+        let marks = &user.marks[first..at];
+        match user.near {
+            Some(near) if marks.len() > 2 * near => {
+                edges.clear();
+                edges.extend_from_slice(&marks[..near]);
+                edges.extend_from_slice(&marks[marks.len() - near..]);
+                visit(before, next, &edges);
+            }
+            _ => visit(before, next, marks),
         }
-        let first = at;
-        while user.marks.get(at).is_some_and(|mark| mark.start < to) {
-            at += 1;
-        }
-        visit(before, next, &user.marks[first..at]);
         before = next;
     }
+}
+
+/// The first mark from this index on that begins at `time` or later. Steps that double: what is
+/// looked for is near as a rule, and may be far.
+fn first_from(marks: &[Mark], at: usize, time: Nanos) -> usize {
+    let mut step = 1;
+    let mut low = at;
+    while marks.get(low + step - 1).is_some_and(|mark| mark.start < time) {
+        low += step;
+        step *= 2;
+    }
+    let high = (low + step - 1).min(marks.len());
+    low + marks[low..high].partition_point(|mark| mark.start < time)
 }
 
 /// For and against a site's being inside.
@@ -401,7 +421,7 @@ mod tests {
             wait(49, 56, 2),
         ];
         let seen = vec![got(0, 2), gone(5), got(12, 14), gone(17), gone(37), got(44, 46)];
-        let user = Dealings { seen, marks: &marks, life: (Nanos(0), Nanos(60 * MS)) };
+        let user = Dealings { seen, marks: &marks, life: (Nanos(0), Nanos(60 * MS)), near: None };
         let found = holds(&[user]);
         assert_eq!(spans(&found[0]), [(2, 5), (14, 17), (24, 27), (34, 37), (46, 49)]);
         assert_eq!(found[0][0].asked, Some(Nanos(0)));
@@ -416,7 +436,32 @@ mod tests {
             seen: vec![got(0, 2), gone(10)],
             marks: &marks,
             life: (Nanos(0), Nanos(20 * MS)),
+            near: None,
         };
         assert_eq!(spans(&holds(&[user])[0]), [(2, 3), (9, 10)]);
+    }
+
+    #[test]
+    fn the_first_mark_from_a_time_is_found_from_any_index() {
+        let marks: Vec<Mark> = [1, 1, 2, 4, 4, 4, 7, 9, 9, 12].map(|t| wait(t, t, 1)).to_vec();
+        for at in 0..=marks.len() {
+            for time in 0..14 {
+                let scan = (at..marks.len()).find(|&i| marks[i].start >= Nanos(time * MS));
+                let found = first_from(&marks, at, Nanos(time * MS));
+                assert_eq!(found, scan.unwrap_or(marks.len()), "{at} {time}");
+            }
+        }
+    }
+
+    /// Far from any sighting nothing is looked at where there is too much; near it all is as ever.
+    #[test]
+    fn only_the_edges_of_a_long_stretch_are_looked_at() {
+        let marks: Vec<Mark> = (0..100).map(|t| wait(t, t, 1)).collect();
+        let seen = vec![gone(2)];
+        let life = (Nanos(0), Nanos(100 * MS));
+        let user = Dealings { seen, marks: &marks, life, near: Some(3) };
+        let mut sizes = Vec::new();
+        stretches(&user, &mut |_, _, marks| sizes.push((marks.len(), marks[0].start.0 / MS)));
+        assert_eq!(sizes, [(2, 0), (6, 2)]);
     }
 }

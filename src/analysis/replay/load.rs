@@ -5,7 +5,12 @@
 //! wake-up to a CPU that was free, and other processes on the machine.
 
 use crate::analysis::history::History;
+use crate::analysis::history::Stay;
 use crate::model::Nanos;
+use crate::model::ThreadId;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 /// Share of the run from which on it is crowded.
 const CROWDED: f64 = 0.5;
@@ -23,58 +28,74 @@ pub struct Load {
     pub crowded: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What a thread does next.
+#[derive(Clone, Copy)]
 enum Step {
-    /// Off the CPU.
-    Off,
-    /// Into the queue; its thread.
-    Woken(u32),
-    /// Onto the CPU; its thread.
-    On(u32),
-    /// First or last instant of a life.
+    /// Its life begins.
     Start,
+    /// Off the CPU.
+    Off(Stay),
+    /// Into the queue.
+    Woken(Stay),
+    /// Onto the CPU.
+    On,
+    /// Its life ends.
     End,
 }
 
-/// Sweeps over all lives.
+/// Sweeps over all lives at once, with one step of each at hand.
 pub fn load(history: &History, window: (Nanos, Nanos), cpus: f64) -> Load {
-    let mut steps: Vec<(Nanos, Step)> = Vec::with_capacity(history.size() * 3 + 64);
-    let mut kept: Vec<Vec<(u32, u32)>> = Vec::new();
-    for (id, life) in history.lives() {
-        kept.push(Vec::new());
-        if life.end <= life.start {
-            continue;
-        }
-        steps.push((life.start, Step::Start));
-        for stay in history.stays(id, Nanos::ZERO) {
-            steps.push((stay.off, Step::Off));
-            steps.push((stay.woken, Step::Woken(id.0)));
-            steps.push((stay.on, Step::On(id.0)));
-        }
-        steps.push((life.end, Step::End));
-    }
-    // Stable: the steps of one thread at one instant stay in their order.
-    steps.sort_by_key(|step| step.0);
+    let mut stays: Vec<_> = history.lives().map(|(id, _)| history.stays(id, Nanos::ZERO)).collect();
+    let many = stays.len();
+    let mut kept: Vec<Vec<(u32, u32)>> = vec![Vec::new(); many];
+    let mut steps = vec![Step::Start; many];
+    // At one instant by thread, so that it is the same each time.
+    let mut next: BinaryHeap<Reverse<(Nanos, usize)>> = history
+        .lives()
+        .enumerate()
+        .filter(|(_, (_, life))| life.end > life.start)
+        .map(|(thread, (_, life))| Reverse((life.start, thread)))
+        .collect();
     let mut sweep = Sweep { cpus: cpus.max(1.0), ..Sweep::default() };
-    sweep.since.resize(kept.len(), (0.0, 0.0));
-    for (time, step) in steps {
+    let mut since = vec![(0.0, 0.0); many];
+    while let Some(mut top) = next.peek_mut() {
+        let Reverse((time, thread)) = *top;
         sweep.pass(time);
-        match step {
-            Step::Off | Step::End => sweep.running -= 1,
-            Step::Start => sweep.running += 1,
-            Step::Woken(thread) => {
-                sweep.queued += 1;
-                sweep.since[thread as usize] = (sweep.unexplained, sweep.shared);
+        let then = match steps[thread] {
+            Step::Start => {
+                sweep.running += 1;
+                None
             }
-            Step::On(thread) => {
+            Step::Off(stay) => {
+                sweep.running -= 1;
+                Some((stay.woken, Step::Woken(stay)))
+            }
+            Step::Woken(stay) => {
+                sweep.queued += 1;
+                since[thread] = (sweep.unexplained, sweep.shared);
+                Some((stay.on, Step::On))
+            }
+            Step::On => {
                 sweep.queued -= 1;
                 sweep.running += 1;
-                let (plain, shared) = sweep.since[thread as usize];
+                let (plain, shared) = since[thread];
                 let ns = |time: f64| time.clamp(0.0, f64::from(u32::MAX)) as u32;
-                kept[thread as usize]
-                    .push((ns(sweep.unexplained - plain), ns(sweep.shared - shared)));
+                kept[thread].push((ns(sweep.unexplained - plain), ns(sweep.shared - shared)));
+                None
             }
-        }
+            Step::End => {
+                sweep.running -= 1;
+                PeekMut::pop(top);
+                continue;
+            }
+        };
+        let off = || stays[thread].next().map(|stay| (stay.off, Step::Off(stay)));
+        let (at, step) = then.or_else(off).unwrap_or_else(|| {
+            let end = history.life(ThreadId(thread as u32)).map_or(time, |life| life.end);
+            (end, Step::End)
+        });
+        steps[thread] = step;
+        *top = Reverse((at.max(time), thread));
     }
     let (start, end) = window;
     let overloaded = sweep.overload / ((end - start).0.max(1) as f64);
@@ -99,7 +120,6 @@ struct Sweep {
     unexplained: f64,
     /// The same, and of moments with more wanted than there is the part that others took.
     shared: f64,
-    since: Vec<(f64, f64)>,
     overload: f64,
     taken: f64,
 }

@@ -43,3 +43,4 @@ pub use whatif::Replay;
 pub use whatif::cpus;
 pub use whatif::ended;
 pub use whatif::what_if;
+pub use whatif::with_facts;

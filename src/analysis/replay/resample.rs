@@ -9,8 +9,16 @@ use std::collections::BTreeMap;
 /// Operations that are draws from one lot: those of one thread, kind, object and site.
 type Like = (usize, Kind, u32, u32);
 
+/// No lot: a service time that no draw changes.
+const FIXED: u32 = u32::MAX;
+
 /// All lots of a model.
-pub struct Lots(BTreeMap<Like, Vec<u32>>);
+pub struct Lots {
+    all: Vec<Vec<u32>>,
+    /// The lot of each operation, stream after stream.
+    of_ops: Vec<u32>,
+    drawn: Model,
+}
 
 fn like(stream: usize, op: &Op) -> Option<Like> {
     matches!(op.kind, Kind::Compute | Kind::Delay).then_some((stream, op.kind, op.what, op.site))
@@ -19,28 +27,36 @@ fn like(stream: usize, op: &Op) -> Option<Like> {
 impl Lots {
     /// Sorts the operations of a model into lots.
     pub fn of(model: &Model) -> Self {
-        let mut lots: BTreeMap<Like, Vec<u32>> = BTreeMap::new();
+        let mut numbers: BTreeMap<Like, u32> = BTreeMap::new();
+        let mut lots: Vec<Vec<u32>> = Vec::new();
+        let mut of_ops = Vec::with_capacity(model.len());
         for (index, stream) in model.streams.iter().enumerate() {
             for op in &stream.ops {
-                if let Some(like) = like(index, op) {
-                    lots.entry(like).or_default().push(op.ns);
+                let Some(like) = like(index, op) else {
+                    of_ops.push(FIXED);
+                    continue;
+                };
+                let next = lots.len() as u32;
+                let number = *numbers.entry(like).or_insert(next);
+                if number == next {
+                    lots.push(Vec::new());
                 }
+                lots[number as usize].push(op.ns);
+                of_ops.push(number);
             }
         }
-        Self(lots)
+        Self { all: lots, of_ops, drawn: model.clone() }
     }
 
-    /// A model whose service times are drawn, with return, from their lots.
-    pub fn draw(&self, model: &Model, seed: u64) -> Model {
+    /// The model with service times that are drawn, with return, from their lots.
+    pub fn draw(&mut self, seed: u64) -> &Model {
         let mut random = Random(super::random::mix(seed));
-        let mut drawn = model.clone();
-        for (index, stream) in drawn.streams.iter_mut().enumerate() {
-            for op in &mut stream.ops {
-                if let Some(lot) = like(index, op).and_then(|like| self.0.get(&like)) {
-                    op.ns = lot[random.below(lot.len())];
-                }
+        let ops = self.drawn.streams.iter_mut().flat_map(|stream| &mut stream.ops);
+        for (op, &number) in ops.zip(&self.of_ops) {
+            if let Some(lot) = self.all.get(number as usize) {
+                op.ns = lot[random.below(lot.len())];
             }
         }
-        drawn
+        &self.drawn
     }
 }

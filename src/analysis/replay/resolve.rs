@@ -123,7 +123,8 @@ impl Catalog<'_> {
                     Work::Fixed => "the same work shared out anew",
                     Work::Endless => "each new one does what one of the old ones did",
                 };
-                let name = crew.workers.first().map_or("", |&w| &self.threads[w]);
+                let name = crew.workers.first().and_then(|&w| self.threads.get(w));
+                let name = name.map_or("", String::as_str);
                 let (old, new) = (crew.workers.len(), crew.count);
                 to.notes.push(format!("{new} instead of {old} threads like `{name}`: {how}"));
                 to.crew = Some(crew);
@@ -226,10 +227,15 @@ impl Catalog<'_> {
     }
 
     fn crew(&self, name: Option<&str>, count: usize, model: &Model) -> Result<Crew, BadChange> {
-        let workers = match name {
+        let mut workers = match name {
             Some(name) => self.threads_named(name)?,
             None => workers(model, &self.groups),
         };
+        // A thread without a life has no stream.
+        workers.retain(|&worker| worker < model.streams.len());
+        if workers.is_empty() {
+            return Err(BadChange("`threads=`: nothing was seen of these threads".to_owned()));
+        }
         if workers.contains(&model.root) {
             return Err(BadChange(
                 "`threads=`: this run has no workers, only its main thread".to_owned(),
@@ -249,7 +255,7 @@ pub fn workers(model: &Model, groups_of: &[u32]) -> Vec<usize> {
         if index == model.root || stream.ops.is_empty() {
             continue;
         }
-        let group = groups.entry(groups_of[index]).or_default();
+        let group = groups.entry(groups_of.get(index).copied().unwrap_or(0)).or_default();
         group.0 |= stream.ended;
         group.1 += service(model, index);
         group.2.push(index);

@@ -37,8 +37,11 @@ pub const BLIND_SPOTS: &str = "caches and memory bandwidth, the cost of handing 
     spinning, work that is batched or adapts, devices that get slower under load, and locks and \
     queues for which nobody ever waited";
 
-/// More stays than this are not replayed: the model takes some 100 bytes for each.
-const MOST_STAYS: usize = 2_000_000;
+/// More stays than this are not replayed. Besides the 24 bytes of the history each takes, by
+/// the sizes of what is kept, about 160 at worst: 12 for its role, 32 for notes, 8 for site and
+/// delay, 36 for a lock that it got, three operations of 16 bytes, and room to grow. Together
+/// 460 MB; replicas come after most of that is freed, and take less.
+const MOST_STAYS: usize = 2_500_000;
 /// The unchanged replay may be this far from the run.
 pub const MOST_ERROR: f64 = 0.05;
 /// Waits whose end nobody saw, and time of which nothing is known: share that is bearable.
@@ -47,8 +50,10 @@ const MOST_UNSEEN: f64 = 0.1;
 const MUCH_FOREIGN: f64 = 0.1;
 /// Operations simulated for one interval, in all replicas.
 const REPLICA_STEPS: usize = 20_000_000;
-const REPLICAS: usize = 20;
-const FEWEST_REPLICAS: usize = 4;
+/// For the middle nine tenths.
+pub const REPLICAS: usize = 20;
+/// From fewer there is no interval.
+pub const FEWEST_REPLICAS: usize = 5;
 
 /// What a replay is prepared from.
 pub struct Facts<'a> {
@@ -90,10 +95,10 @@ pub struct Answer {
     pub identity: Option<Identity>,
     /// Time before over time after.
     pub speedup: f64,
-    /// Its interval, low end.
-    pub low: f64,
+    /// Its interval, low end; `None` where it is not known.
+    pub low: Option<f64>,
     /// High end.
-    pub high: f64,
+    pub high: Option<f64>,
     /// The replay of the changed run, ns (of the target).
     pub after_ns: u64,
     /// The report's object that is changed, if it is one.
@@ -113,20 +118,36 @@ pub struct Replay<'a> {
     pub(super) catalog: Catalog<'a>,
     until: Until,
     target: Target,
+    /// The unchanged replay.
+    unchanged: Option<Run>,
     identity: Option<Identity>,
     refused: Option<String>,
+}
+
+/// A change that was tried once: its answer, to which an interval may be added.
+pub struct Tried {
+    /// The answer so far.
+    pub answer: Answer,
+    resolved: Resolved,
 }
 
 /// Walks a trace and answers changes, all of them together.
 pub fn what_if(trace: &dyn Trace, changes: &[String]) -> Result<Answer, BadChange> {
     let parsed: Vec<Change> = changes.iter().map(|c| Change::parse(c)).collect::<Result<_, _>>()?;
+    let mut answer = with_facts(trace, |facts| Replay::prepare(facts).answer(&parsed))?;
+    answer.changes = changes.to_vec();
+    Ok(answer)
+}
+
+/// Walks a trace and asks something of its facts.
+pub fn with_facts<T>(trace: &dyn Trace, ask: impl FnOnce(&Facts) -> T) -> T {
     let mut fold = Fold::default();
     let timelines = walk_knowing(trace, learn_words(trace), &mut fold);
     let Fold { objects, mut history, .. } = fold;
     let Rows { objects, ids, same } = objects.rows(&timelines, trace.symbols());
     history.window = timelines.window();
     history.unify(same);
-    let facts = Facts {
+    ask(&Facts {
         history: &history,
         timelines: &timelines,
         symbols: trace.symbols(),
@@ -134,10 +155,7 @@ pub fn what_if(trace: &dyn Trace, changes: &[String]) -> Result<Answer, BadChang
         ids: &ids,
         cpus: cpus(trace),
         ended: ended(trace, &timelines),
-    };
-    let mut answer = Replay::prepare(&facts).answer(&parsed, REPLICAS)?;
-    answer.changes = changes.to_vec();
-    Ok(answer)
+    })
 }
 
 /// CPUs that the command could use.
@@ -159,6 +177,11 @@ pub fn ended(trace: &dyn Trace, timelines: &Timelines) -> bool {
 impl<'a> Replay<'a> {
     /// Makes the model of a run and replays it unchanged.
     pub fn prepare(facts: &Facts<'a>) -> Self {
+        Self::prepare_if(facts, MOST_STAYS)
+    }
+
+    /// The same, but refused where the run has more stays than that.
+    pub fn prepare_if(facts: &Facts<'a>, most: usize) -> Self {
         let mut sites = Sites::new(facts.symbols);
         let root = root_thread(facts);
         let (groups, names) = groups(facts.timelines);
@@ -170,11 +193,11 @@ impl<'a> Replay<'a> {
             ended: ends(facts, root),
             groups: groups.clone(),
         };
-        let unfit = unfit(facts);
+        let unfit = unfit(facts, most);
         let mut refused = None;
         let mut model = Model::default();
         let (mut until, mut text) = target(&model, &names, &groups, facts.ended);
-        let mut identity = None;
+        let (mut unchanged, mut identity) = (None, None);
         // Queues as queues; where that does not come out, each hand-off as it was seen.
         for anonymous in [true, false] {
             if unfit.is_some() {
@@ -182,7 +205,8 @@ impl<'a> Replay<'a> {
             }
             model = extract::extract(&input, &mut sites, anonymous);
             (until, text) = target(&model, &names, &groups, facts.ended);
-            (identity, refused) = check(&model, &until);
+            (unchanged, refused) = check(&model, &until);
+            identity = unchanged.as_ref().map(|run| compare(&model, run));
             if refused.is_none() || model.queues.is_empty() {
                 break;
             }
@@ -191,7 +215,7 @@ impl<'a> Replay<'a> {
             Catalog { objects: facts.objects, ids: facts.ids, threads: names, groups, sites };
         let refused = unfit.or(refused);
         let target = text;
-        Self { model, catalog, until, target, identity, refused }
+        Self { model, catalog, until, target, unchanged, identity, refused }
     }
 
     /// Why nothing is claimed, if nothing is.
@@ -204,28 +228,36 @@ impl<'a> Replay<'a> {
         self.model.len().max(1)
     }
 
-    /// What changes would do, all together. The interval comes from `replicas` runs with
-    /// service times drawn anew; fewer for long runs.
-    pub fn answer(&self, changes: &[Change], replicas: usize) -> Result<Answer, BadChange> {
-        if self.refused.is_some() {
-            return Ok(self.refusal(self.refused.clone()));
-        }
-        let resolved = self.catalog.resolve(changes, &self.model)?;
-        let once = self.once(&self.model, &resolved);
-        let (before, after) = match once {
-            Ok(both) => both,
-            Err(reason) => return Ok(self.refusal(Some(reason))),
+    /// What changes would do, all together, with an interval: from runs with service times
+    /// drawn anew, fewer of them for long runs.
+    pub fn answer(&self, changes: &[Change]) -> Result<Answer, BadChange> {
+        let mut tried = [self.attempt(changes)?];
+        let affordable = REPLICA_STEPS / (2 * self.steps());
+        self.intervals(tried.iter_mut(), affordable.clamp(FEWEST_REPLICAS, REPLICAS));
+        let [tried] = tried;
+        Ok(tried.answer)
+    }
+
+    /// What changes would do, all together: one simulation, and no interval.
+    pub fn attempt(&self, changes: &[Change]) -> Result<Tried, BadChange> {
+        let refusal =
+            |reason| Tried { answer: self.refusal(Some(reason)), resolved: Resolved::default() };
+        let before = match (&self.refused, &self.unchanged) {
+            (None, Some(before)) => before,
+            (reason, _) => {
+                return Ok(refusal(reason.clone().unwrap_or_else(|| STANDSTILL.to_owned())));
+            }
         };
-        let speedup = before / after.max(1.0);
-        let error = self.identity.map_or(0.0, |identity| identity.error.abs());
-        let (low, high) = self.interval(&resolved, speedup, replicas);
-        // What the replay gets wrong of the whole run, it may get wrong of the gain.
-        let doubt = error * (speedup - 1.0).abs();
+        let resolved = self.catalog.resolve(changes, &self.model)?;
+        let (before, after) = match self.once(&self.model, before, &resolved) {
+            Ok(both) => both,
+            Err(reason) => return Ok(refusal(reason)),
+        };
         let mut answer = self.refusal(None);
-        (answer.speedup, answer.low, answer.high) = (speedup, low - doubt, high + doubt);
+        answer.speedup = before / after.max(1.0);
         answer.after_ns = after as u64;
         answer.object = resolved.object;
-        answer.notes = resolved.notes;
+        answer.notes.clone_from(&resolved.notes);
         if self.model.foreign > MUCH_FOREIGN {
             answer.notes.push(format!(
                 "other processes wanted the CPUs too (and took {:.1} of them): what \
@@ -233,7 +265,32 @@ impl<'a> Replay<'a> {
                 self.model.foreign
             ));
         }
-        Ok(answer)
+        Ok(Tried { answer, resolved })
+    }
+
+    /// The intervals of changes that were tried: `count` replicas with other luck, drawn once
+    /// for all of them. That costs
+    /// (changes + 1) * `count` simulations.
+    pub fn intervals<'t>(&self, tried: impl Iterator<Item = &'t mut Tried>, count: usize) {
+        let mut tried: Vec<&mut Tried> =
+            tried.filter(|tried| tried.answer.refused.is_none()).collect();
+        if tried.is_empty() || count == 0 {
+            return;
+        }
+        let mut found: Vec<Vec<f64>> = vec![Vec::new(); tried.len()];
+        let mut lots = Lots::of(&self.model);
+        for seed in 0..count as u64 {
+            let drawn = lots.draw(seed);
+            let Ok(before) = sim::run(drawn, &Scenario::default(), &self.until) else { continue };
+            for (one, found) in tried.iter().zip(&mut found) {
+                let once = self.once(drawn, &before, &one.resolved);
+                found.extend(once.ok().map(|(before, after)| before / after.max(1.0)));
+            }
+        }
+        for (one, found) in tried.iter_mut().zip(found) {
+            let error = self.identity.map_or(0.0, |identity| identity.error.abs());
+            one.answer.take_interval(found, count, error);
+        }
     }
 
     /// An answer that says nothing.
@@ -247,8 +304,8 @@ impl<'a> Replay<'a> {
             target: self.target.clone(),
             identity: self.identity,
             speedup: 1.0,
-            low: 1.0,
-            high: 1.0,
+            low: None,
+            high: None,
             after_ns: 0,
             object: None,
             notes: Vec::new(),
@@ -258,13 +315,11 @@ impl<'a> Replay<'a> {
     }
 
     /// Time of the target before and after: of the run, or of a unit of work.
-    fn once(&self, model: &Model, resolved: &Resolved) -> Result<(f64, f64), String> {
-        let before = sim::run(model, &Scenario::default(), &self.until);
-        let before = before.map_err(|_| STANDSTILL.to_owned())?;
+    fn once(&self, model: &Model, before: &Run, resolved: &Resolved) -> Result<(f64, f64), String> {
         let Some((changed, crew)) = resolved.model(model)? else {
             let after = sim::run(model, &resolved.scenario, &self.until);
             let after = after.map_err(|_| STANDSTILL_CHANGED.to_owned())?;
-            return Ok(self.times(&before, &after, &self.until));
+            return Ok(self.times(before, &after, &self.until));
         };
         let mut scenario = resolved.scenario.clone();
         let old = resolved.crew.as_ref().map_or(&[][..], |crew| &crew.workers);
@@ -277,7 +332,7 @@ impl<'a> Replay<'a> {
         };
         let after = sim::run(&changed, &scenario, &until);
         let after = after.map_err(|_| STANDSTILL_CHANGED.to_owned())?;
-        Ok(self.times(&before, &after, &until))
+        Ok(self.times(before, &after, &until))
     }
 
     fn times(&self, before: &Run, after: &Run, until: &Until) -> (f64, f64) {
@@ -290,26 +345,29 @@ impl<'a> Replay<'a> {
         };
         (per_work(before, &self.until), per_work(after, until))
     }
+}
 
-    /// The middle nine tenths of replicas with other luck.
-    fn interval(&self, resolved: &Resolved, speedup: f64, replicas: usize) -> (f64, f64) {
-        let affordable = REPLICA_STEPS / (2 * self.steps());
-        let count = affordable.clamp(FEWEST_REPLICAS, REPLICAS).min(replicas);
-        if count == 0 {
-            return (speedup, speedup);
+impl Answer {
+    /// The middle nine tenths of `count` replicas, of which those found that came to an end;
+    /// none if most did not.
+    fn take_interval(&mut self, mut found: Vec<f64>, count: usize, error: f64) {
+        let lost = count - found.len();
+        if lost > 0 {
+            let so = if lost * 2 > count { "there is no interval" } else { "the rest counts" };
+            self.notes.push(format!(
+                "{lost} of {count} replays with other service times came to a standstill: {so}"
+            ));
         }
-        let lots = Lots::of(&self.model);
-        let mut found: Vec<f64> = (0..count as u64)
-            .filter_map(|seed| {
-                let drawn = lots.draw(&self.model, seed);
-                self.once(&drawn, resolved).ok().map(|(before, after)| before / after.max(1.0))
-            })
-            .collect();
+        if lost * 2 > count {
+            return;
+        }
         found.sort_by(f64::total_cmp);
         let edge = found.len() / REPLICAS;
-        let low = found.get(edge).copied().unwrap_or(speedup);
-        let high = found.iter().rev().nth(edge).copied().unwrap_or(speedup);
-        (low.min(speedup), high.max(speedup))
+        let (low, high) = (found.get(edge), found.iter().rev().nth(edge));
+        // What the replay gets wrong of the whole run, it may get wrong of the gain.
+        let doubt = error * (self.speedup - 1.0).abs();
+        self.low = low.map(|low| low.min(self.speedup) - doubt);
+        self.high = high.map(|high| high.max(self.speedup) + doubt);
     }
 }
 
@@ -319,12 +377,12 @@ const STANDSTILL_CHANGED: &str = "the changed run comes to a standstill: its thr
     for each other in an order that the trace does not tell";
 
 /// The unchanged replay, and why it is not good enough.
-fn check(model: &Model, until: &Until) -> (Option<Identity>, Option<String>) {
+fn check(model: &Model, until: &Until) -> (Option<Run>, Option<String>) {
     match sim::run(model, &Scenario::default(), until) {
         Ok(run) => {
             let found = compare(model, &run);
             let refused = (found.error.abs() > MOST_ERROR).then(|| too_far(&found));
-            (Some(found), refused)
+            (Some(run), refused)
         }
         Err(sim::Standstill) => (None, Some(STANDSTILL.to_owned())),
     }
@@ -397,11 +455,18 @@ fn groups(timelines: &Timelines) -> (Vec<u32>, Vec<String>) {
 }
 
 /// Why a trace cannot be replayed at all.
-fn unfit(facts: &Facts) -> Option<String> {
-    if !facts.history.is_whole() || facts.history.size() > MOST_STAYS {
+fn unfit(facts: &Facts, most: usize) -> Option<String> {
+    let size = facts.history.size();
+    if !facts.history.is_whole() || size > MOST_STAYS {
         return Some(format!(
-            "the run has more than {MOST_STAYS} stays off the CPU; record a shorter run to have \
-             it replayed"
+            "the run has more than {MOST_STAYS} stays off the CPU, and replaying them would take \
+             more than 500 MB; record a shorter stretch of it, or the program with less to do"
+        ));
+    }
+    if size > most {
+        return Some(format!(
+            "the run has {size} stays off the CPU, more than the {most} that are replayed without \
+             being asked; ask for one change with `timesink whatif`"
         ));
     }
     if facts.timelines.threads().is_empty() {

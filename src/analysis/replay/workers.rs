@@ -14,7 +14,7 @@ pub enum Work {
     Endless,
 }
 
-/// The changed model, and the workers in it.
+/// The changed model, and the workers in it. All `workers` are streams of the model.
 pub fn with_workers(
     model: &Model,
     workers: &[usize],
@@ -24,7 +24,8 @@ pub fn with_workers(
     let mut changed = model.clone();
     let edged = workers
         .iter()
-        .flat_map(|&w| &model.streams[w].ops)
+        .filter_map(|&w| model.streams.get(w))
+        .flat_map(|stream| &stream.ops)
         .any(|op| matches!(op.kind, Kind::Meet) || work == Work::Endless && !alone(op.kind));
     if edged {
         return Err("the workers wait for each other or for others one by one (barrier, \
@@ -68,7 +69,8 @@ fn alone(kind: Kind) -> bool {
 /// All that the workers do, in as many equal parts. Cut where no lock is held: before a wait if
 /// there are any, else anywhere.
 fn deal(model: &Model, workers: &[usize], count: usize) -> Vec<Vec<Op>> {
-    let ops = || workers.iter().flat_map(|&w| &model.streams[w].ops);
+    let streams = || workers.iter().filter_map(|&w| model.streams.get(w));
+    let ops = || streams().flat_map(|stream| &stream.ops);
     let total: u64 = ops().map(service).sum();
     let stops = ops().any(|op| !matches!(op.kind, Kind::Compute | Kind::Delay | Kind::Kept));
     let mut shares = vec![Vec::new(); count];

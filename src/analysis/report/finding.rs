@@ -72,10 +72,10 @@ pub struct Gain {
     pub change: String,
     /// Time before over time after.
     pub speedup: f64,
-    /// Low end of its interval.
-    pub low: f64,
+    /// Low end of its interval; `None` where that is not known.
+    pub low: Option<f64>,
     /// High end.
-    pub high: f64,
+    pub high: Option<f64>,
 }
 
 /// What a finding would make the verdict say.

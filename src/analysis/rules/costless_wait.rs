@@ -67,7 +67,7 @@ fn reason(evidence: &Evidence, object: &Object) -> Option<String> {
     if object.kind == "lock"
         && let Some(gain) = evidence.lock_gain(object.id)
     {
-        let none = gain.speedup < super::LEAST_GAIN && gain.high < 1.05;
+        let none = gain.speedup < super::LEAST_GAIN && gain.high.is_some_and(|high| high < 1.05);
         return none.then(|| format!("replay with a shorter hold gains {}", words::times(&gain)));
     }
     if let Some(idle) = object.idle_cpu_ns

@@ -286,10 +286,10 @@ impl<'a> Evidence<'a> {
         self.gain(&format!("lock:{lock}=")).is_none_or(|gain| self.is_real(&gain))
     }
 
-    /// Whether a gain is large and sure enough to speak of a bottleneck.
+    /// Whether a gain is large and sure enough to speak of a bottleneck: not without an interval.
     pub fn is_real(&self, gain: &Gain) -> bool {
         gain.speedup >= super::LEAST_GAIN
-            && gain.low > 1.0
+            && gain.low.is_some_and(|low| low > 1.0)
             && self.on_path(State::Unknown) <= super::MOST_UNKNOWN
     }
 

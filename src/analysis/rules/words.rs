@@ -67,9 +67,10 @@ pub fn lock_change(gain: &Gain) -> String {
     format!("{what} makes the run {} faster", times(gain))
 }
 
-/// "1.41x [1.38-1.43]".
+/// "1.41x [1.38-1.43]", or "1.41x" where there is no interval.
 pub fn times(gain: &Gain) -> String {
-    format!("{:.2}x [{:.2}-{:.2}]", gain.speedup, gain.low, gain.high)
+    let interval = gain.low.zip(gain.high).map(|(low, high)| format!(" [{low:.2}-{high:.2}]"));
+    format!("{:.2}x{}", gain.speedup, interval.unwrap_or_default())
 }
 
 /// What a thread in a state is doing.
