@@ -81,7 +81,7 @@ fn reason(evidence: &Evidence, object: &Object) -> Option<String> {
     let on = evidence.report.path.objects.iter().find(|on| on.id == object.id);
     let waited = on.map_or(0.0, |on| evidence.of_wall(on.ns));
     let holders = holders_on_path(evidence, object);
-    if !path || under > HARDLY || waited > HARDLY {
+    if !path || !evidence.is_counted(object.id) || under > HARDLY || waited > HARDLY {
         return None;
     }
     match object.kind {

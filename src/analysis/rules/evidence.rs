@@ -22,6 +22,7 @@ use crate::model::States;
 use crate::model::Symbols;
 use crate::model::ThreadId;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// What a rule may look at: the report with all but its findings, and sums that several
 /// rules need, made once.
@@ -40,6 +41,8 @@ pub struct Evidence<'a> {
     pub handed_last: BTreeMap<u32, u64>,
     /// Time on the path of whoever held a lock while another waited for it, by object, ns.
     pub held: BTreeMap<u32, u64>,
+    /// Locks with more waits than were looked at: the two above say nothing about them.
+    pub uncounted: BTreeSet<u32>,
     /// Where the path was spent: thread, state, own functions (innermost first), ns; longest first.
     pub spots: Vec<Spot>,
     /// The concurrency model of each process, once it is known.
@@ -105,6 +108,8 @@ pub const LONG_TURN: Nanos = Nanos::from_millis(10);
 const AT_ONCE: Nanos = Nanos(200_000);
 /// Waits looked at for the union of queueing, per object.
 const MOST_QUEUED: usize = 1_000_000;
+/// With more of the path in steps that are not listed, the listed ones are not the path.
+const MOST_FOLDED: f64 = 0.05;
 /// Functions whose name says that they wait by running.
 const SPINS: [&str; 6] = ["spin", "busy_wait", "cpu_relax", "busywait", "_mm_pause", "yield_now"];
 
@@ -124,6 +129,7 @@ impl<'a> Evidence<'a> {
             queued: BTreeMap::new(),
             handed_last: BTreeMap::new(),
             held: BTreeMap::new(),
+            uncounted: BTreeSet::new(),
             spots: spots(report),
             models: Vec::new(),
         };
@@ -135,6 +141,9 @@ impl<'a> Evidence<'a> {
                 evidence.take_samples(thread, life, &mut own);
             }
             for (id, waits) in queues {
+                if evidence.uncounted.contains(&id) {
+                    continue;
+                }
                 evidence.queued.insert(id, queue::union(&waits));
                 let held = queue::held_on_path(waits, &report.critical_path);
                 evidence.held.insert(id, held);
@@ -178,6 +187,8 @@ impl<'a> Evidence<'a> {
                     let start = history.window.0;
                     let (off, woken) = ((stay.off - start).0, (stay.woken - start).0);
                     queue.push(Wait { woken, off, by });
+                } else {
+                    self.uncounted.insert(id);
                 }
             }
         }
@@ -239,12 +250,20 @@ impl<'a> Evidence<'a> {
         found.map_or(0.0, |on| self.of_wall(on.ns))
     }
 
-    /// The share of the path under a lock that another thread waited for.
+    /// The share of the path under a lock that another thread waited for, at least.
     pub fn path_under(&self, object: u32) -> f64 {
         let reached = self.report.path.held.iter().find(|on| on.id == object);
         let reached = reached.map_or(0, |on| on.ns);
-        // Where the lives are not at hand the path itself knows how it came into a holder.
-        self.of_wall(self.held.get(&object).copied().unwrap_or(reached))
+        // The path knows of all its steps how it came into a holder, but of no holder that it was
+        // in already; the lives know those, of the steps that are listed. Neither counts too much.
+        self.of_wall(self.held.get(&object).copied().unwrap_or(0).max(reached))
+    }
+
+    /// Whether [`Self::path_under`] has all there is to know, and little is little.
+    pub fn is_counted(&self, object: u32) -> bool {
+        let path = &self.report.path;
+        let folded = path.folded.0.total().share_of(Nanos(path.ns));
+        folded <= MOST_FOLDED && !self.uncounted.contains(&object)
     }
 
     /// Whether there is a path and it says who the run waited for: where wakers were not
