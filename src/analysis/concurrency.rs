@@ -55,8 +55,15 @@ impl Subject<'_, '_> {
             .or_else(|| self.pipeline())
             .or_else(|| self.pool())
             .or_else(|| self.of_threads());
-        let (kind, workers, reason) = found
-            .unwrap_or_else(|| ("single-thread", 1, "it had one thread all the time".to_owned()));
+        let alone = || match self.threads.as_slice() {
+            [_] => Some(("single-thread", 1, "it had one thread all the time".to_owned())),
+            _ => None,
+        };
+        let Some((kind, workers, reason)) = found.or_else(alone) else {
+            let n = self.threads.len();
+            let reason = format!("{n} threads were seen, and not how they divide the work");
+            return ConcurrencyModel { kind: None, runtime, workers: None, evidence: vec![reason] };
+        };
         ConcurrencyModel {
             kind: Some(kind.to_owned()),
             runtime,
@@ -123,7 +130,7 @@ impl Subject<'_, '_> {
         let idle = waits.share_of(self.process.states.0.total()) > 0.5;
         let long: Vec<&&ProcessRow> = children
             .iter()
-            .filter(|c| (c.end_ns - c.start_ns) * 3 > self.process.end_ns - self.process.start_ns)
+            .filter(|c| (c.end_ns - c.start_ns) > (self.process.end_ns - self.process.start_ns) / 3)
             .collect();
         if !idle || long.len() < 2 {
             return None;
