@@ -73,6 +73,8 @@ pub struct LifeFacts {
     pub signals: u64,
     /// Those after which the next thing it did was to wait for a lock.
     pub into_lock: u64,
+    /// The same by the lock's object id.
+    pub into: BTreeMap<u32, u64>,
     /// CPU time of samples in functions that spin, ns, and the one with most.
     pub spun: Option<(String, u64)>,
     /// Where its samples are: own functions of the place with most, innermost first.
@@ -377,7 +379,12 @@ impl Walk {
         facts.yields += u64::from(stay.left == Reason::Yielded);
         if waits {
             let at_once = self.signalled.is_some_and(|at| stay.off - at < AT_ONCE);
-            facts.into_lock += u64::from(at_once && state == State::Lock);
+            if at_once && state == State::Lock {
+                facts.into_lock += 1;
+                if let Some(object) = object {
+                    *facts.into.entry(object).or_default() += 1;
+                }
+            }
             let ended = matches!(stay.ender, Ender::Thread(_));
             self.signalled = (state == State::Condvar && ended).then_some(stay.on);
             facts.signals += u64::from(self.signalled.is_some());
