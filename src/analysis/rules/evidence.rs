@@ -39,6 +39,10 @@ pub struct Evidence<'a> {
     pub queued: BTreeMap<u32, u64>,
     /// When a lock was last let go of while another thread waited for it, ns from the start.
     pub handed_last: BTreeMap<u32, u64>,
+    /// Who came out of a wait for a lock last, when, by object: it took the lock then.
+    pub took_last: BTreeMap<u32, (u64, u32)>,
+    /// When a thread last let go of a lock for another that waited, by object and thread.
+    pub let_go: BTreeMap<(u32, u32), u64>,
     /// Time on the path of whoever held a lock while another waited for it, by object, ns.
     pub held: BTreeMap<u32, u64>,
     /// Locks with more waits than were looked at: the two above say nothing about them.
@@ -130,6 +134,8 @@ impl<'a> Evidence<'a> {
             waited: BTreeMap::new(),
             queued: BTreeMap::new(),
             handed_last: BTreeMap::new(),
+            took_last: BTreeMap::new(),
+            let_go: BTreeMap::new(),
             held: BTreeMap::new(),
             uncounted: BTreeSet::new(),
             spots: spots(report),
@@ -180,8 +186,17 @@ impl<'a> Evidence<'a> {
                 *self.handed.entry((id, by)).or_default() += 1;
             }
             if stay.released && !stay.open {
+                let at = (stay.woken - history.window.0).0;
                 let last = self.handed_last.entry(id).or_default();
-                *last = (*last).max((stay.woken - history.window.0).0);
+                *last = (*last).max(at);
+                if state == State::Lock {
+                    let took = self.took_last.entry(id).or_default();
+                    *took = (*took).max((at, thread.0));
+                }
+                if let Some(by) = by {
+                    let last = self.let_go.entry((id, by)).or_default();
+                    *last = (*last).max(at);
+                }
             }
             if matches!(state, State::Lock | State::Gil) {
                 let queue = queues.entry(id).or_default();
@@ -342,6 +357,14 @@ impl<'a> Evidence<'a> {
     /// A share of a thread's life.
     pub fn of_life(&self, thread: &ThreadRow, state: State) -> f64 {
         thread.states.0[state].share_of(thread.states.0.total())
+    }
+
+    /// The thread that holds a lock at the end, as far as was seen: it came out of a wait for it
+    /// last and has not let go of it for another since.
+    pub fn owner(&self, lock: u32) -> Option<u32> {
+        let &(at, thread) = self.took_last.get(&lock)?;
+        let gone = self.let_go.get(&(lock, thread)).is_some_and(|&last| last >= at);
+        (!gone).then_some(thread)
     }
 
     /// Threads that waited for an object, with their waits and time.
