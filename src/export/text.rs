@@ -15,6 +15,7 @@ use crate::analysis::Site;
 use crate::analysis::StateTimes;
 use crate::analysis::ThreadRow;
 use crate::analysis::names;
+use crate::analysis::rules;
 use crate::model::Nanos;
 use crate::model::State;
 use crate::model::TRUNCATED;
@@ -120,7 +121,11 @@ impl Text<'_> {
             self.out,
             "  CPUs: this program used {:.2} of {} on average, and none for {} of the time",
             cpus.mean_cpus,
-            report.host.cpus_allowed,
+            if rules::cpus(&report.host) < f64::from(report.host.cpus_allowed) {
+                rules::cpus_of(&report.host)
+            } else {
+                report.host.cpus_allowed.to_string()
+            },
             percent(Nanos(idle).share_of(Nanos(report.wall_ns)))
         )
     }

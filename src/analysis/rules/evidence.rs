@@ -2,6 +2,7 @@
 
 use super::queue;
 use super::queue::Wait;
+use super::words;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::Life;
@@ -331,9 +332,7 @@ impl<'a> Evidence<'a> {
 
     /// CPUs that the command could use, its quota included.
     pub fn cpus(&self) -> f64 {
-        let host = &self.report.host;
-        let quota = host.cpu_quota.map_or(f64::INFINITY, |quota| quota.0 as f64 / 1000.0);
-        f64::from(host.cpus_allowed.max(1)).min(quota.max(0.01))
+        words::cpus(&self.report.host)
     }
 
     /// A finer cut of the budget whose name begins so, ns.

@@ -104,7 +104,7 @@ fn judgement(
             "It ran {} of its life and could use only one of {}: threads or processes would serve it \
              better if its work divides",
             words::percent(cpu),
-            words::count(evidence.report.host.cpus_allowed.into(), "CPU"),
+            words::cpus_of(&evidence.report.host),
         )),
         "pipeline" => Some("It is as fast as its slowest stage, and no faster".to_owned()),
         "process-pool" => {

@@ -64,7 +64,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
     let outcome = gain.as_ref().map_or_else(String::new, |gain| {
         format!("; with `{}` the run would be {} faster", gain.change, words::times(gain))
     });
-    let cpus = words::count(report.host.cpus_allowed.into(), "CPU");
+    let cpus = words::cpus_of(&report.host);
     let headline = format!(
         "{who} on {cpus}: {} of the run is `{name}` running{place}{outcome}",
         words::percent(share.min(part).max(share * part))
