@@ -71,7 +71,7 @@ fn reason(evidence: &Evidence, object: &Object) -> Option<String> {
         return none.then(|| format!("replay with a shorter hold gains {}", words::times(&gain)));
     }
     if let Some(idle) = object.idle_cpu_ns
-        && idle * 20 < object.wait_ns
+        && idle < object.wait_ns.div_ceil(20)
     {
         return Some("all CPUs were busy with other threads meanwhile".to_owned());
     }
@@ -99,6 +99,6 @@ fn reason(evidence: &Evidence, object: &Object) -> Option<String> {
 
 /// How much of the path went through those who ended the waits.
 fn holders_on_path(evidence: &Evidence, object: &Object) -> f64 {
-    let most = object.holders.iter().take_while(|h| h.blamed_ns * 5 >= object.wait_ns);
+    let most = object.holders.iter().take_while(|h| h.blamed_ns >= object.wait_ns.div_ceil(5));
     most.map(|holder| evidence.path_of(holder.thread)).sum()
 }

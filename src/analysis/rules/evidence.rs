@@ -63,6 +63,8 @@ pub struct Spot {
     pub state: &'static str,
     /// Own functions, innermost first.
     pub chain: Vec<String>,
+    /// All functions by their full names, innermost first, of the longest step there.
+    pub frames: Vec<String>,
     /// Time on the path.
     pub ns: u64,
 }
@@ -310,6 +312,21 @@ impl<'a> Evidence<'a> {
         })
     }
 
+    /// What it gains to change the innermost of these functions (full names, innermost first) that
+    /// was tried. Of functions that are always in each other's stacks only the outermost is.
+    pub fn section_gain<'n>(&self, frames: impl IntoIterator<Item = &'n str>) -> Option<Gain> {
+        let mut gains =
+            frames.into_iter().filter_map(|name| self.gain(&format!("section:{name}*")));
+        gains.next()
+    }
+
+    /// The same of the place on the path with most time in a state.
+    pub fn gain_where(&self, state: State, chain: &[String]) -> Option<Gain> {
+        let mut spots = self.spots.iter().filter(|spot| spot.state == state.name());
+        let spot = spots.find(|spot| spot.chain == chain)?;
+        self.section_gain(spot.frames.iter().map(String::as_str))
+    }
+
     /// What halving the hold of a lock gains, else what it gains to be rid of it.
     pub fn lock_gain(&self, lock: u32) -> Option<Gain> {
         let half = self.gain(&format!("lock:{lock}*0.5"));
@@ -480,11 +497,20 @@ pub fn chain(stack: &[FrameRow]) -> Vec<String> {
 }
 
 fn spots(report: &Report) -> Vec<Spot> {
-    let mut sums: BTreeMap<(u32, &'static str, Vec<String>), u64> = BTreeMap::new();
+    type Place = (u32, &'static str, Vec<String>);
+    let mut sums: BTreeMap<Place, (u64, u64, &[FrameRow])> = BTreeMap::new();
     for step in report.critical_path.iter().filter(|step| !step.stack.is_empty()) {
-        *sums.entry((step.thread, step.state, chain(&step.stack))).or_default() += step.ns;
+        let place = (step.thread, step.state, chain(&step.stack));
+        let (ns, longest, stack) = sums.entry(place).or_default();
+        *ns += step.ns;
+        if step.ns > *longest {
+            (*longest, *stack) = (step.ns, &step.stack);
+        }
     }
-    let spot = |((thread, state, chain), ns)| Spot { thread, state, chain, ns };
+    let spot = |((thread, state, chain), (ns, _, stack)): (Place, (u64, u64, &[FrameRow]))| {
+        let frames = stack.iter().rev().map(|frame| frame.name.clone()).collect();
+        Spot { thread, state, chain, frames, ns }
+    };
     let mut spots: Vec<Spot> = sums.into_iter().map(spot).collect();
     spots.sort_by_key(|spot| std::cmp::Reverse(spot.ns));
     spots

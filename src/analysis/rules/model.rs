@@ -72,7 +72,7 @@ fn shared(evidence: &Evidence, process: &ProcessRow, life: u64) -> Option<String
         .filter(|(object, _)| object.kind == "gil" || evidence.path_under(object.id) > 0.3)
         .max_by_key(|&(_, ns)| ns);
     if let Some((object, ns)) = busiest
-        && ns * 2 > life
+        && ns > life / 2
         && object.waiters >= 2
     {
         let n = words::count(object.waiters, "thread");
@@ -124,7 +124,7 @@ fn judgement(
                 turns.fold((0, 0), |(all, long), turns| (all + turns.count, long + turns.long));
             Some(format!("{long} of its {all} turns took longer than 10 ms"))
         }
-        "single-thread" if cpu < 0.2 && process.states.0[State::Child].0 * 2 < life => {
+        "single-thread" if cpu < 0.2 && process.states.0[State::Child].0 < life.div_ceil(2) => {
             Some("It mostly waits: one thread is enough unless its waits could overlap".to_owned())
         }
         "thread-pool" => {

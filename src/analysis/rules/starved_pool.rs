@@ -67,7 +67,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
 
 fn starved(evidence: &Evidence, pool: &Pool) -> Option<Finding> {
     let feeder = pool.object.holders.first()?;
-    let fed = feeder.blamed_ns * 2 > pool.object.wait_ns;
+    let fed = feeder.blamed_ns > pool.object.wait_ns / 2;
     let outside = pool.workers.iter().all(|worker| worker.id != feeder.thread);
     let path = evidence.path_of(feeder.thread);
     if pool.waiting < MOSTLY || !fed || !outside || path < ON_PATH {

@@ -157,7 +157,8 @@ fn sentence(state: State, time: Nanos, share: f64, object: Option<&Object>) -> S
     };
     let mostly =
         object.filter(|object| object.wait_ns > time.0 / 2).map_or_else(String::new, |object| {
-            let site = object.sites.first().filter(|site| site.wait_ns >= object.wait_ns.div_ceil(2));
+            let site =
+                object.sites.first().filter(|site| site.wait_ns >= object.wait_ns.div_ceil(2));
             let site = site.and_then(|site| innermost_own(&site.stack));
             match site {
                 Some(site) if state == State::Lock => {
