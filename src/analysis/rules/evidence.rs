@@ -2,6 +2,8 @@
 
 use super::queue;
 use super::queue::Wait;
+use super::starved_pool;
+use super::starved_pool::Pool;
 use super::words;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
@@ -13,6 +15,7 @@ use crate::analysis::report::ConcurrencyModel;
 use crate::analysis::report::FrameRow;
 use crate::analysis::report::Gain;
 use crate::analysis::report::Object;
+use crate::analysis::report::ProcessRow;
 use crate::analysis::report::Report;
 use crate::analysis::report::ThreadRow;
 use crate::model::FastMap;
@@ -22,6 +25,7 @@ use crate::model::State;
 use crate::model::States;
 use crate::model::Symbols;
 use crate::model::ThreadId;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -50,6 +54,14 @@ pub struct Evidence<'a> {
     pub uncounted: BTreeSet<u32>,
     /// Where the path was spent: thread, state, own functions (innermost first), ns; longest first.
     pub spots: Vec<Spot>,
+    /// Threads of each process, by their ids.
+    of_process: BTreeMap<u32, Vec<&'a ThreadRow>>,
+    /// Children of each process.
+    children: BTreeMap<u32, Vec<&'a ProcessRow>>,
+    /// Time on the path by thread, ns.
+    on_path: FastMap<u32, u64>,
+    /// Its pools, found when first asked for.
+    pools: OnceCell<Vec<Pool<'a>>>,
     /// The concurrency model of each process, once it is known.
     pub models: Vec<ConcurrencyModel>,
 }
@@ -142,8 +154,20 @@ impl<'a> Evidence<'a> {
             held: BTreeMap::new(),
             uncounted: BTreeSet::new(),
             spots: spots(report),
+            of_process: BTreeMap::new(),
+            children: BTreeMap::new(),
+            on_path: report.path.threads.iter().map(|on| (on.id, on.ns)).collect(),
+            pools: OnceCell::new(),
             models: Vec::new(),
         };
+        for thread in &report.threads {
+            evidence.of_process.entry(thread.process).or_default().push(thread);
+        }
+        for process in &report.processes {
+            if let Some(parent) = process.parent {
+                evidence.children.entry(parent).or_default().push(process);
+            }
+        }
         if let Some(history) = history {
             let mut queues: BTreeMap<u32, Vec<Wait>> = BTreeMap::new();
             let mut own = Own { symbols, known: FastMap::default() };
@@ -266,8 +290,7 @@ impl<'a> Evidence<'a> {
 
     /// The share of the path in a thread.
     pub fn path_of(&self, thread: u32) -> f64 {
-        let found = self.report.path.threads.iter().find(|on| on.id == thread);
-        found.map_or(0.0, |on| self.of_wall(on.ns))
+        self.on_path.get(&thread).map_or(0.0, |&ns| self.of_wall(ns))
     }
 
     /// The share of the path under a lock that another thread waited for, at least.
@@ -367,7 +390,17 @@ impl<'a> Evidence<'a> {
 
     /// Threads of a process.
     pub fn threads_of(&self, process: u32) -> impl Iterator<Item = &'a ThreadRow> {
-        self.report.threads.iter().filter(move |thread| thread.process == process)
+        self.of_process.get(&process).into_iter().flatten().copied()
+    }
+
+    /// Children of a process.
+    pub fn children_of(&self, process: u32) -> &[&'a ProcessRow] {
+        self.children.get(&process).map_or(&[], Vec::as_slice)
+    }
+
+    /// The pools of the run.
+    pub fn pools(&self) -> &[Pool<'a>] {
+        self.pools.get_or_init(|| starved_pool::pools(self))
     }
 
     /// A share of a thread's life.

@@ -47,7 +47,6 @@ pub use words::cpus_of;
 
 /// Pools of like threads, for rules and for the concurrency model.
 pub mod pools {
-    pub use super::starved_pool::pools;
     pub use super::straggler::stem;
 }
 

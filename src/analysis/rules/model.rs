@@ -2,7 +2,6 @@
 
 use super::Evidence;
 use super::Rule;
-use super::starved_pool::pools;
 use super::words;
 use crate::analysis::report::ConcurrencyModel;
 use crate::analysis::report::Finding;
@@ -108,9 +107,8 @@ fn judgement(
         )),
         "pipeline" => Some("It is as fast as its slowest stage, and no faster".to_owned()),
         "process-pool" => {
-            let children = evidence.report.processes.iter();
+            let children = evidence.children_of(process.id).iter();
             let work: Nanos = children
-                .filter(|child| child.parent == Some(process.id))
                 .map(|child| child.states.0[State::Running] + child.states.0[State::Runnable])
                 .sum();
             let wanted = work.share_of(Nanos(life));
@@ -128,8 +126,8 @@ fn judgement(
             Some("It mostly waits: one thread is enough unless its waits could overlap".to_owned())
         }
         "thread-pool" => {
-            let pools = pools(evidence);
-            let pool = pools.iter().find(|pool| pool.object.pid == process.pid)?;
+            let mut pools = evidence.pools().iter();
+            let pool = pools.find(|pool| pool.object.pid == process.pid)?;
             let n = pool.workers.len() as f64;
             let busy = n * (1.0 - pool.waiting);
             Some(format!("Of {n:.0} workers {busy:.1} had work on average"))

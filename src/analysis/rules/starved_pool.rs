@@ -60,7 +60,7 @@ fn pool<'a>(evidence: &Evidence<'a>, object: &'a Object) -> Option<Pool<'a>> {
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
     let mut found: Vec<Finding> =
-        pools(evidence).iter().filter_map(|pool| starved(evidence, pool)).collect();
+        evidence.pools().iter().filter_map(|pool| starved(evidence, pool)).collect();
     found.extend(overfed(evidence));
     found
 }
