@@ -8,34 +8,20 @@ use crate::analysis::rules::Evidence;
 use crate::analysis::rules::pools;
 use crate::model::Nanos;
 use crate::model::State;
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 /// The model of each process, in their order; without one where the data does not tell.
 pub fn models(evidence: &Evidence) -> Vec<ConcurrencyModel> {
     let report = evidence.report;
     // Which tier saw whom is told by the path alone: without wakers nobody knows who waits for whom.
-    let children = children(&report.processes);
     report
         .processes
         .iter()
         .map(|process| {
-            let none = Vec::new();
-            let children = children.get(&process.id).unwrap_or(&none);
             Subject { evidence, process, threads: evidence.threads_of(process.id).collect() }
-                .model(children)
+                .model(evidence.children_of(process.id))
         })
         .collect()
-}
-
-fn children(processes: &[ProcessRow]) -> BTreeMap<u32, Vec<&ProcessRow>> {
-    let mut children: BTreeMap<u32, Vec<&ProcessRow>> = BTreeMap::new();
-    for process in processes {
-        if let Some(parent) = process.parent {
-            children.entry(parent).or_default().push(process);
-        }
-    }
-    children
 }
 
 struct Subject<'e, 'a> {
@@ -55,8 +41,15 @@ impl Subject<'_, '_> {
             .or_else(|| self.pipeline())
             .or_else(|| self.pool())
             .or_else(|| self.of_threads());
-        let (kind, workers, reason) = found
-            .unwrap_or_else(|| ("single-thread", 1, "it had one thread all the time".to_owned()));
+        let alone = || match self.threads.as_slice() {
+            [_] => Some(("single-thread", 1, "it had one thread all the time".to_owned())),
+            _ => None,
+        };
+        let Some((kind, workers, reason)) = found.or_else(alone) else {
+            let n = self.threads.len();
+            let reason = format!("{n} threads were seen, and not how they divide the work");
+            return ConcurrencyModel { kind: None, runtime, workers: None, evidence: vec![reason] };
+        };
         ConcurrencyModel {
             kind: Some(kind.to_owned()),
             runtime,
@@ -123,7 +116,7 @@ impl Subject<'_, '_> {
         let idle = waits.share_of(self.process.states.0.total()) > 0.5;
         let long: Vec<&&ProcessRow> = children
             .iter()
-            .filter(|c| (c.end_ns - c.start_ns) * 3 > self.process.end_ns - self.process.start_ns)
+            .filter(|c| (c.end_ns - c.start_ns) > (self.process.end_ns - self.process.start_ns) / 3)
             .collect();
         if !idle || long.len() < 2 {
             return None;
@@ -184,8 +177,8 @@ impl Subject<'_, '_> {
     }
 
     fn pool(&self) -> Option<(&'static str, u32, String)> {
-        let pools = pools::pools(self.evidence);
-        let pool = pools.iter().filter(|pool| pool.object.pid == self.process.pid);
+        let pools = self.evidence.pools().iter();
+        let pool = pools.filter(|pool| pool.object.pid == self.process.pid);
         let pool = pool.max_by_key(|pool| pool.workers.len())?;
         let n = pool.workers.len() as u32;
         let site = pool.object.sites.first().and_then(|site| {

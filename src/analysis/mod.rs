@@ -185,7 +185,7 @@ fn explain(
             blame.unexamined
         ));
     }
-    let idle = IdleCpus::new(&history, trace.info().cpus_allowed);
+    let idle = IdleCpus::new(&history, (rules::cpus(&report.host).ceil() as u32).max(1));
     explainer.blame(&blame, &idle, &mut report.objects);
     if let Some((path, last)) = focus::path(report.focus.as_ref(), timelines, &history) {
         (report.critical_path, report.path) = explainer.path(&path, last);

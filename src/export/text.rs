@@ -15,9 +15,11 @@ use crate::analysis::Site;
 use crate::analysis::StateTimes;
 use crate::analysis::ThreadRow;
 use crate::analysis::names;
+use crate::analysis::rules;
 use crate::model::Nanos;
 use crate::model::State;
 use crate::model::TRUNCATED;
+use std::collections::BTreeSet;
 use std::io;
 use std::io::Write;
 
@@ -120,7 +122,11 @@ impl Text<'_> {
             self.out,
             "  CPUs: this program used {:.2} of {} on average, and none for {} of the time",
             cpus.mean_cpus,
-            report.host.cpus_allowed,
+            if rules::cpus(&report.host) < f64::from(report.host.cpus_allowed) {
+                rules::cpus_of(&report.host)
+            } else {
+                report.host.cpus_allowed.to_string()
+            },
             percent(Nanos(idle).share_of(Nanos(report.wall_ns)))
         )
     }
@@ -291,6 +297,25 @@ impl Text<'_> {
         let more = report.findings.len() - shown - notes_shown;
         if more > 0 {
             writeln!(self.out, "  and {more} more")?;
+        }
+        self.whatif(report, &costs[..shown])
+    }
+
+    /// What the gains shown are gains of, once; and why what was asked of the replay has no answer.
+    fn whatif(&mut self, report: &Report, shown: &[&Finding]) -> io::Result<()> {
+        let gains = shown.iter().filter_map(|finding| finding.gain.as_ref());
+        let targets: BTreeSet<&str> = gains
+            .filter_map(|gain| report.whatif.iter().find(|tried| tried.change == gain.change))
+            .map(|tried| tried.target.text.as_str())
+            .filter(|text| !text.is_empty())
+            .collect();
+        for target in targets {
+            self.wrapped("  gains: ", target)?;
+        }
+        let refused: BTreeSet<&str> =
+            report.whatif.iter().filter_map(|tried| tried.refused.as_deref()).collect();
+        for reason in refused.iter().take(2) {
+            self.wrapped("  what-if: ", &format!("not answered, because {reason}"))?;
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
 fn judge(evidence: &Evidence, thread: &ThreadRow, turns: &Turns) -> Option<Finding> {
     let tokio = thread.name.0.starts_with("tokio-");
     // A program that polls now and then between other things is not a loop: most turns are short.
-    let looping = turns.count >= LEAST_TURNS && turns.long * 2 <= turns.count;
+    let looping = turns.count >= LEAST_TURNS && turns.long <= turns.count / 2;
     let away = Nanos(turns.long_ns);
     let life = thread.states.0.total();
     if turns.long < 2 || !(looping || tokio) || away.share_of(life) < 0.02 {
@@ -106,7 +106,6 @@ fn judge(evidence: &Evidence, thread: &ThreadRow, turns: &Turns) -> Option<Findi
 /// What it gains to halve the function that blocks, if that is real.
 fn of_what_blocks(evidence: &Evidence, object: &Object) -> Option<Gain> {
     let stack = &object.sites.first()?.stack;
-    let mut gains =
-        stack.iter().rev().filter_map(|at| evidence.gain(&format!("section:{}*", at.name)));
-    gains.next().filter(|gain| evidence.is_real(gain))
+    let gain = evidence.section_gain(stack.iter().rev().map(|at| at.name.as_str()));
+    gain.filter(|gain| evidence.is_real(gain))
 }

@@ -32,17 +32,13 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
 }
 
 fn judge(evidence: &Evidence, parent: &ProcessRow) -> Option<Finding> {
-    let children: Vec<&ProcessRow> = evidence
-        .report
-        .processes
-        .iter()
-        .filter(|p| p.parent == Some(parent.id) && p.end_ns > p.start_ns)
-        .collect();
     let waiting = parent.states.0[State::Child];
     let share = evidence.of_wall(waiting.0);
-    if share < MOSTLY || children.is_empty() {
+    if share < MOSTLY {
         return None;
     }
+    let children = evidence.children_of(parent.id).iter().copied();
+    let children: Vec<&ProcessRow> = children.filter(|p| p.end_ns > p.start_ns).collect();
     let lives: u64 = children.iter().map(|p| p.end_ns - p.start_ns).sum();
     let first = children.iter().map(|p| p.start_ns).min()?;
     let last = children.iter().map(|p| p.end_ns).max()?;

@@ -71,7 +71,7 @@ fn reason(evidence: &Evidence, object: &Object) -> Option<String> {
         return none.then(|| format!("replay with a shorter hold gains {}", words::times(&gain)));
     }
     if let Some(idle) = object.idle_cpu_ns
-        && idle * 20 < object.wait_ns
+        && idle < object.wait_ns.div_ceil(20)
     {
         return Some("all CPUs were busy with other threads meanwhile".to_owned());
     }
@@ -81,7 +81,7 @@ fn reason(evidence: &Evidence, object: &Object) -> Option<String> {
     let on = evidence.report.path.objects.iter().find(|on| on.id == object.id);
     let waited = on.map_or(0.0, |on| evidence.of_wall(on.ns));
     let holders = holders_on_path(evidence, object);
-    if !path || under > HARDLY || waited > HARDLY {
+    if !path || !evidence.is_counted(object.id) || under > HARDLY || waited > HARDLY {
         return None;
     }
     match object.kind {
@@ -99,6 +99,6 @@ fn reason(evidence: &Evidence, object: &Object) -> Option<String> {
 
 /// How much of the path went through those who ended the waits.
 fn holders_on_path(evidence: &Evidence, object: &Object) -> f64 {
-    let most = object.holders.iter().take_while(|h| h.blamed_ns * 5 >= object.wait_ns);
+    let most = object.holders.iter().take_while(|h| h.blamed_ns >= object.wait_ns.div_ceil(5));
     most.map(|holder| evidence.path_of(holder.thread)).sum()
 }

@@ -28,7 +28,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
     let path = words::spot_of(evidence, State::Running);
     let hot = path.map_or_else(String::new, |(chain, _)| words::inside(&chain));
     let gain = evidence.gain("cpus=").filter(|gain| evidence.is_real(gain));
-    let cpus = words::count(report.host.cpus_allowed.into(), "CPU");
+    let cpus = words::cpus_of(&report.host);
     let text = format!(
         "{:.2} of {cpus} were in use on average. Most of the critical path ran{hot}.",
         report.utilisation.mean_cpus

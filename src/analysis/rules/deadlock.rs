@@ -1,5 +1,6 @@
 //! Threads that wait for each other's locks and never come back.
 
+use super::CERTAIN;
 use super::Evidence;
 use super::Rule;
 use super::words;
@@ -15,7 +16,8 @@ pub const RULE: Rule = Rule {
     id: "deadlock",
     title: "threads that wait for each other for ever",
     reports: "Two or more threads of one process whose last wait was for a lock that nobody let go \
-              of until they were no more. The cycle is printed.",
+              of until they were no more. The cycle is printed where its holders were seen; else it \
+              is called probable.",
     matters: "they can never go on; only ending the process frees them",
     try_this: "Take the locks in the same order everywhere, or take them together (`std::lock`, \
                `try_lock` and back off).",
@@ -25,6 +27,10 @@ pub const RULE: Rule = Rule {
 /// Shorter than this, and the end of the process only cut a wait short.
 const LEAST: u64 = 50_000_000;
 
+/// A cycle that is likely and not proven; still before what only says in what the time went by.
+const LIKELY: u8 = 8;
+
+#[derive(Clone, Copy)]
 struct Stuck {
     thread: u32,
     lock: u32,
@@ -32,17 +38,24 @@ struct Stuck {
     end: u64,
 }
 
+/// Threads that wait for each other.
+struct Group {
+    stuck: Vec<Stuck>,
+    /// Each holds the lock that the one before it waits for, the first that of the last.
+    proven: bool,
+}
+
 fn check(evidence: &Evidence) -> Vec<Finding> {
-    groups(evidence).iter().filter_map(|stuck| cycle(evidence, stuck)).collect()
+    groups(evidence).iter().filter_map(|group| cycle(evidence, group)).collect()
 }
 
 /// The locks of all deadlocks.
 pub fn locks(evidence: &Evidence) -> BTreeSet<u32> {
-    groups(evidence).into_iter().flatten().map(|stuck| stuck.lock).collect()
+    groups(evidence).into_iter().flat_map(|group| group.stuck).map(|stuck| stuck.lock).collect()
 }
 
 /// Threads that wait for each other, by process.
-fn groups(evidence: &Evidence) -> Vec<Vec<Stuck>> {
+fn groups(evidence: &Evidence) -> Vec<Group> {
     let mut by_process: BTreeMap<u32, Vec<Stuck>> = BTreeMap::new();
     for (thread, life) in (0..).zip(&evidence.lives) {
         let Some((lock, State::Lock, since)) = life.stuck else { continue };
@@ -55,64 +68,94 @@ fn groups(evidence: &Evidence) -> Vec<Vec<Stuck>> {
             by_process.entry(row.process).or_default().push(stuck);
         }
     }
-    let closed = by_process.into_iter().filter(|(process, stuck)| {
-        let locks: BTreeSet<u32> = stuck.iter().map(|s| s.lock).collect();
-        let first = stuck.iter().map(|s| s.since).min().unwrap_or(0);
-        let among = |thread: &ThreadRow| stuck.iter().any(|s| s.thread == thread.id);
-        // Another worker may be the one who holds the locks and is only slow.
-        let mut others = evidence
-            .threads_of(*process)
-            .filter(|thread| thread.tid != thread.pid && thread.end_ns > first && !among(thread));
-        // One lock that several wait for has a holder somewhere: not a cycle among these.
-        stuck.len() >= 2 && locks.len() >= 2 && others.next().is_none()
+    let found = by_process.into_iter().filter_map(|(process, stuck)| {
+        proven(evidence, &stuck).or_else(|| likely(evidence, process, stuck))
     });
-    closed.map(|(_, stuck)| stuck).collect()
+    found.collect()
 }
 
-fn cycle(evidence: &Evidence, stuck: &[Stuck]) -> Option<Finding> {
+/// A cycle of which each present holder was seen to take its lock.
+fn proven(evidence: &Evidence, stuck: &[Stuck]) -> Option<Group> {
+    let next = |one: &Stuck| {
+        let owner = evidence.owner(one.lock)?;
+        stuck.iter().find(|other| other.thread == owner && other.thread != one.thread)
+    };
+    for first in stuck {
+        let mut ring = vec![*first];
+        let mut now = first;
+        while let Some(other) = next(now).filter(|_| ring.len() <= stuck.len()) {
+            if other.thread == first.thread {
+                return Some(Group { stuck: ring, proven: true });
+            }
+            ring.push(*other);
+            now = other;
+        }
+    }
+    None
+}
+
+/// All that are stuck, if no other thread is there that could hold their locks.
+fn likely(evidence: &Evidence, process: u32, stuck: Vec<Stuck>) -> Option<Group> {
     let locks: BTreeSet<u32> = stuck.iter().map(|s| s.lock).collect();
+    let first = stuck.iter().map(|s| s.since).min()?;
+    let among = |thread: &ThreadRow| stuck.iter().any(|s| s.thread == thread.id);
+    // Another worker may be the one who holds the locks and is only slow. So may the main thread,
+    // but it is always there: the cycle is called likely then, and no more.
+    let mut others = evidence
+        .threads_of(process)
+        .filter(|thread| thread.tid != thread.pid && thread.end_ns > first && !among(thread));
+    // One lock that several wait for has a holder somewhere: not a cycle among these.
+    let closed = stuck.len() >= 2 && locks.len() >= 2 && others.next().is_none();
+    closed.then_some(Group { stuck, proven: false })
+}
+
+fn cycle(evidence: &Evidence, group: &Group) -> Option<Finding> {
+    let Group { stuck, proven } = group;
+    let who = |s: &Stuck| {
+        let row = evidence.thread(s.thread)?;
+        Some(format!("`{}` ({})", row.name, row.tid))
+    };
     let edges: Vec<String> = stuck
         .iter()
-        .map(|s| {
-            let object = evidence.object(s.lock)?;
-            let name = evidence.thread(s.thread)?;
-            Some(format!("`{}` ({}) waits in {}", name.name, name.tid, words::site_of(object)))
+        .enumerate()
+        .map(|(i, s)| {
+            let site = words::site_of(evidence.object(s.lock)?);
+            if !proven {
+                return Some(format!("{} waits in {site}", who(s)?));
+            }
+            let holder = who(&stuck[(i + 1) % stuck.len()])?;
+            let lock = format!("lock {:#x}", evidence.object(s.lock)?.address);
+            Some(format!("{} waits in {site} for {lock} held by {holder}", who(s)?))
         })
         .collect::<Option<_>>()?;
-    let known = stuck
-        .iter()
-        .filter(|s| {
-            let others = stuck.iter().filter(|o| o.thread != s.thread);
-            others.into_iter().any(|o| evidence.handed.contains_key(&(s.lock, o.thread)))
-        })
-        .count();
-    let pair = stuck.len() == 2 && locks.len() == 2;
-    let sure = match (known == stuck.len(), pair) {
-        (true, _) => "Each of these locks was last let go of by another thread of the cycle.",
-        (false, true) => {
-            "Who holds the locks was not seen, for nobody ever had to wait for them before: that \
-             it is these two is the only way that both can be stuck without a third thread."
-        }
-        (false, false) => "Who holds which lock was not seen: the cycle is likely, not proven.",
-    };
     let first = stuck.iter().map(|s| s.since).min()?;
+    let last = stuck.iter().map(|s| s.since).max()?;
     let end = stuck.iter().map(|s| s.end).max()?;
     let share = evidence.of_wall(end.saturating_sub(first));
-    let circle = if pair { "each for the lock that the other holds" } else { "for each other" };
-    let text = format!(
-        "{}; none of them got any further for the last {}. {sure}",
-        edges.join(", "),
-        Nanos(end - stuck.iter().map(|s| s.since).max()?)
-    );
+    let sure = if *proven {
+        "Each holder was seen to take its lock and was not seen to let go of it since."
+    } else {
+        "Who holds the locks was not seen: that it is these threads is likely, not proven. Another \
+         that does not go on, the main one for instance, may hold them."
+    };
+    let edges = edges.join("; ");
+    let stood = Nanos(end.saturating_sub(last));
+    let text = format!("{edges}. None of them got any further for the last {stood}. {sure}");
     let n = words::count(stuck.len() as u64, "thread");
-    let headline = format!("{n} are deadlocked, {circle}: {}", edges.join(", "));
-    let found = RULE.found(Severity::Cost, format!("deadlock of {n}"), text);
+    let (headline, title, rank) = if *proven {
+        (format!("{n} are deadlocked: {edges}"), format!("deadlock of {n}"), CERTAIN)
+    } else {
+        let title = format!("probably a deadlock of {n}");
+        (format!("{n} are probably deadlocked, waiting for each other: {edges}"), title, LIKELY)
+    };
+    let known = if *proven { stuck.len() as u64 } else { 0 };
+    let found = RULE.found(Severity::Cost, title, text);
     Some(
         found
             .about(stuck[0].lock)
             .with_threads(stuck.iter().map(|s| s.thread))
-            .with_time("stuck for", end - first)
-            .with_count("holders known", known as u64)
-            .claiming("deadlock", 9, share, headline),
+            .with_time("stuck for", end.saturating_sub(first))
+            .with_count("holders known", known)
+            .claiming("deadlock", rank, share, headline),
     )
 }

@@ -2,6 +2,9 @@
 
 use super::queue;
 use super::queue::Wait;
+use super::starved_pool;
+use super::starved_pool::Pool;
+use super::words;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::Life;
@@ -12,6 +15,7 @@ use crate::analysis::report::ConcurrencyModel;
 use crate::analysis::report::FrameRow;
 use crate::analysis::report::Gain;
 use crate::analysis::report::Object;
+use crate::analysis::report::ProcessRow;
 use crate::analysis::report::Report;
 use crate::analysis::report::ThreadRow;
 use crate::model::FastMap;
@@ -21,7 +25,9 @@ use crate::model::State;
 use crate::model::States;
 use crate::model::Symbols;
 use crate::model::ThreadId;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// What a rule may look at: the report with all but its findings, and sums that several
 /// rules need, made once.
@@ -38,10 +44,24 @@ pub struct Evidence<'a> {
     pub queued: BTreeMap<u32, u64>,
     /// When a lock was last let go of while another thread waited for it, ns from the start.
     pub handed_last: BTreeMap<u32, u64>,
+    /// Who came out of a wait for a lock last, when, by object: it took the lock then.
+    pub took_last: BTreeMap<u32, (u64, u32)>,
+    /// When a thread last let go of a lock for another that waited, by object and thread.
+    pub let_go: BTreeMap<(u32, u32), u64>,
     /// Time on the path of whoever held a lock while another waited for it, by object, ns.
     pub held: BTreeMap<u32, u64>,
+    /// Locks with more waits than were looked at: the two above say nothing about them.
+    pub uncounted: BTreeSet<u32>,
     /// Where the path was spent: thread, state, own functions (innermost first), ns; longest first.
     pub spots: Vec<Spot>,
+    /// Threads of each process, by their ids.
+    of_process: BTreeMap<u32, Vec<&'a ThreadRow>>,
+    /// Children of each process.
+    children: BTreeMap<u32, Vec<&'a ProcessRow>>,
+    /// Time on the path by thread, ns.
+    on_path: FastMap<u32, u64>,
+    /// Its pools, found when first asked for.
+    pools: OnceCell<Vec<Pool<'a>>>,
     /// The concurrency model of each process, once it is known.
     pub models: Vec<ConcurrencyModel>,
 }
@@ -55,6 +75,8 @@ pub struct Spot {
     pub state: &'static str,
     /// Own functions, innermost first.
     pub chain: Vec<String>,
+    /// All functions by their full names, innermost first, of the longest step there.
+    pub frames: Vec<String>,
     /// Time on the path.
     pub ns: u64,
 }
@@ -70,6 +92,8 @@ pub struct LifeFacts {
     pub signals: u64,
     /// Those after which the next thing it did was to wait for a lock.
     pub into_lock: u64,
+    /// The same by the lock's object id.
+    pub into: BTreeMap<u32, u64>,
     /// CPU time of samples in functions that spin, ns, and the one with most.
     pub spun: Option<(String, u64)>,
     /// Where its samples are: own functions of the place with most, innermost first.
@@ -105,6 +129,8 @@ pub const LONG_TURN: Nanos = Nanos::from_millis(10);
 const AT_ONCE: Nanos = Nanos(200_000);
 /// Waits looked at for the union of queueing, per object.
 const MOST_QUEUED: usize = 1_000_000;
+/// With more of the path in steps that are not listed, the listed ones are not the path.
+const MOST_FOLDED: f64 = 0.05;
 /// Functions whose name says that they wait by running.
 const SPINS: [&str; 6] = ["spin", "busy_wait", "cpu_relax", "busywait", "_mm_pause", "yield_now"];
 
@@ -123,10 +149,25 @@ impl<'a> Evidence<'a> {
             waited: BTreeMap::new(),
             queued: BTreeMap::new(),
             handed_last: BTreeMap::new(),
+            took_last: BTreeMap::new(),
+            let_go: BTreeMap::new(),
             held: BTreeMap::new(),
+            uncounted: BTreeSet::new(),
             spots: spots(report),
+            of_process: BTreeMap::new(),
+            children: BTreeMap::new(),
+            on_path: report.path.threads.iter().map(|on| (on.id, on.ns)).collect(),
+            pools: OnceCell::new(),
             models: Vec::new(),
         };
+        for thread in &report.threads {
+            evidence.of_process.entry(thread.process).or_default().push(thread);
+        }
+        for process in &report.processes {
+            if let Some(parent) = process.parent {
+                evidence.children.entry(parent).or_default().push(process);
+            }
+        }
         if let Some(history) = history {
             let mut queues: BTreeMap<u32, Vec<Wait>> = BTreeMap::new();
             let mut own = Own { symbols, known: FastMap::default() };
@@ -135,6 +176,9 @@ impl<'a> Evidence<'a> {
                 evidence.take_samples(thread, life, &mut own);
             }
             for (id, waits) in queues {
+                if evidence.uncounted.contains(&id) {
+                    continue;
+                }
                 evidence.queued.insert(id, queue::union(&waits));
                 let held = queue::held_on_path(waits, &report.critical_path);
                 evidence.held.insert(id, held);
@@ -169,8 +213,17 @@ impl<'a> Evidence<'a> {
                 *self.handed.entry((id, by)).or_default() += 1;
             }
             if stay.released && !stay.open {
+                let at = (stay.woken - history.window.0).0;
                 let last = self.handed_last.entry(id).or_default();
-                *last = (*last).max((stay.woken - history.window.0).0);
+                *last = (*last).max(at);
+                if state == State::Lock {
+                    let took = self.took_last.entry(id).or_default();
+                    *took = (*took).max((at, thread.0));
+                }
+                if let Some(by) = by {
+                    let last = self.let_go.entry((id, by)).or_default();
+                    *last = (*last).max(at);
+                }
             }
             if matches!(state, State::Lock | State::Gil) {
                 let queue = queues.entry(id).or_default();
@@ -178,6 +231,8 @@ impl<'a> Evidence<'a> {
                     let start = history.window.0;
                     let (off, woken) = ((stay.off - start).0, (stay.woken - start).0);
                     queue.push(Wait { woken, off, by });
+                } else {
+                    self.uncounted.insert(id);
                 }
             }
         }
@@ -235,16 +290,23 @@ impl<'a> Evidence<'a> {
 
     /// The share of the path in a thread.
     pub fn path_of(&self, thread: u32) -> f64 {
-        let found = self.report.path.threads.iter().find(|on| on.id == thread);
-        found.map_or(0.0, |on| self.of_wall(on.ns))
+        self.on_path.get(&thread).map_or(0.0, |&ns| self.of_wall(ns))
     }
 
-    /// The share of the path under a lock that another thread waited for.
+    /// The share of the path under a lock that another thread waited for, at least.
     pub fn path_under(&self, object: u32) -> f64 {
         let reached = self.report.path.held.iter().find(|on| on.id == object);
         let reached = reached.map_or(0, |on| on.ns);
-        // Where the lives are not at hand the path itself knows how it came into a holder.
-        self.of_wall(self.held.get(&object).copied().unwrap_or(reached))
+        // The path knows of all its steps how it came into a holder, but of no holder that it was
+        // in already; the lives know those, of the steps that are listed. Neither counts too much.
+        self.of_wall(self.held.get(&object).copied().unwrap_or(0).max(reached))
+    }
+
+    /// Whether [`Self::path_under`] has all there is to know, and little is little.
+    pub fn is_counted(&self, object: u32) -> bool {
+        let path = &self.report.path;
+        let folded = path.folded.0.total().share_of(Nanos(path.ns));
+        folded <= MOST_FOLDED && !self.uncounted.contains(&object)
     }
 
     /// Whether there is a path and it says who the run waited for: where wakers were not
@@ -273,6 +335,21 @@ impl<'a> Evidence<'a> {
         })
     }
 
+    /// What it gains to change the innermost of these functions (full names, innermost first) that
+    /// was tried. Of functions that are always in each other's stacks only the outermost is.
+    pub fn section_gain<'n>(&self, frames: impl IntoIterator<Item = &'n str>) -> Option<Gain> {
+        let mut gains =
+            frames.into_iter().filter_map(|name| self.gain(&format!("section:{name}*")));
+        gains.next()
+    }
+
+    /// The same of the place on the path with most time in a state.
+    pub fn gain_where(&self, state: State, chain: &[String]) -> Option<Gain> {
+        let mut spots = self.spots.iter().filter(|spot| spot.state == state.name());
+        let spot = spots.find(|spot| spot.chain == chain)?;
+        self.section_gain(spot.frames.iter().map(String::as_str))
+    }
+
     /// What halving the hold of a lock gains, else what it gains to be rid of it.
     pub fn lock_gain(&self, lock: u32) -> Option<Gain> {
         let half = self.gain(&format!("lock:{lock}*0.5"));
@@ -295,9 +372,7 @@ impl<'a> Evidence<'a> {
 
     /// CPUs that the command could use, its quota included.
     pub fn cpus(&self) -> f64 {
-        let host = &self.report.host;
-        let quota = host.cpu_quota.map_or(f64::INFINITY, |quota| quota.0 as f64 / 1000.0);
-        f64::from(host.cpus_allowed.max(1)).min(quota.max(0.01))
+        words::cpus(&self.report.host)
     }
 
     /// A finer cut of the budget whose name begins so, ns.
@@ -315,12 +390,30 @@ impl<'a> Evidence<'a> {
 
     /// Threads of a process.
     pub fn threads_of(&self, process: u32) -> impl Iterator<Item = &'a ThreadRow> {
-        self.report.threads.iter().filter(move |thread| thread.process == process)
+        self.of_process.get(&process).into_iter().flatten().copied()
+    }
+
+    /// Children of a process.
+    pub fn children_of(&self, process: u32) -> &[&'a ProcessRow] {
+        self.children.get(&process).map_or(&[], Vec::as_slice)
+    }
+
+    /// The pools of the run.
+    pub fn pools(&self) -> &[Pool<'a>] {
+        self.pools.get_or_init(|| starved_pool::pools(self))
     }
 
     /// A share of a thread's life.
     pub fn of_life(&self, thread: &ThreadRow, state: State) -> f64 {
         thread.states.0[state].share_of(thread.states.0.total())
+    }
+
+    /// The thread that holds a lock at the end, as far as was seen: it came out of a wait for it
+    /// last and has not let go of it for another since.
+    pub fn owner(&self, lock: u32) -> Option<u32> {
+        let &(at, thread) = self.took_last.get(&lock)?;
+        let gone = self.let_go.get(&(lock, thread)).is_some_and(|&last| last >= at);
+        (!gone).then_some(thread)
     }
 
     /// Threads that waited for an object, with their waits and time.
@@ -358,7 +451,12 @@ impl Walk {
         facts.yields += u64::from(stay.left == Reason::Yielded);
         if waits {
             let at_once = self.signalled.is_some_and(|at| stay.off - at < AT_ONCE);
-            facts.into_lock += u64::from(at_once && state == State::Lock);
+            if at_once && state == State::Lock {
+                facts.into_lock += 1;
+                if let Some(object) = object {
+                    *facts.into.entry(object).or_default() += 1;
+                }
+            }
             let ended = matches!(stay.ender, Ender::Thread(_));
             self.signalled = (state == State::Condvar && ended).then_some(stay.on);
             facts.signals += u64::from(self.signalled.is_some());
@@ -432,11 +530,20 @@ pub fn chain(stack: &[FrameRow]) -> Vec<String> {
 }
 
 fn spots(report: &Report) -> Vec<Spot> {
-    let mut sums: BTreeMap<(u32, &'static str, Vec<String>), u64> = BTreeMap::new();
+    type Place = (u32, &'static str, Vec<String>);
+    let mut sums: BTreeMap<Place, (u64, u64, &[FrameRow])> = BTreeMap::new();
     for step in report.critical_path.iter().filter(|step| !step.stack.is_empty()) {
-        *sums.entry((step.thread, step.state, chain(&step.stack))).or_default() += step.ns;
+        let place = (step.thread, step.state, chain(&step.stack));
+        let (ns, longest, stack) = sums.entry(place).or_default();
+        *ns += step.ns;
+        if step.ns > *longest {
+            (*longest, *stack) = (step.ns, &step.stack);
+        }
     }
-    let spot = |((thread, state, chain), ns)| Spot { thread, state, chain, ns };
+    let spot = |((thread, state, chain), (ns, _, stack)): (Place, (u64, u64, &[FrameRow]))| {
+        let frames = stack.iter().rev().map(|frame| frame.name.clone()).collect();
+        Spot { thread, state, chain, frames, ns }
+    };
     let mut spots: Vec<Spot> = sums.into_iter().map(spot).collect();
     spots.sort_by_key(|spot| std::cmp::Reverse(spot.ns));
     spots

@@ -52,7 +52,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
          CPU ({others} of thread time) while it used {:.2} of {}",
         words::percent(path),
         evidence.report.utilisation.mean_cpus,
-        words::count(evidence.report.host.cpus_allowed.into(), "CPU"),
+        words::cpus_of(&evidence.report.host),
     );
     let finding = RULE
         .found(Severity::Cost, "other programs took the CPUs".to_owned(), text)

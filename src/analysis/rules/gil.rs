@@ -76,6 +76,6 @@ fn runners(evidence: &Evidence, gil: &Object) -> Vec<(u32, u64)> {
         rows.map(|thread| (thread.id, thread.states.0[State::Running].0)).collect();
     ran.sort_by_key(|&(id, ns)| (std::cmp::Reverse(ns), id));
     let most = ran.first().map_or(0, |&(_, ns)| ns);
-    ran.retain(|&(_, ns)| ns * 5 >= most && ns > 0);
+    ran.retain(|&(_, ns)| ns >= most.div_ceil(5) && ns > 0);
     ran
 }

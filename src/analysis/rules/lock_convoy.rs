@@ -5,7 +5,7 @@ use super::Rule;
 use super::words;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Severity;
-use crate::model::State;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 pub const RULE: Rule = Rule {
@@ -21,33 +21,41 @@ pub const RULE: Rule = Rule {
 /// Fewer wake-ups say nothing.
 const LEAST: u64 = 20;
 
+/// The threads of one process.
+#[derive(Default)]
+struct Woken {
+    /// Waits on conditions that somebody ended.
+    signals: u64,
+    /// Those with a wait for a lock right behind them,
+    into_lock: u64,
+    /// by lock.
+    locks: BTreeMap<u32, u64>,
+    /// Threads that mostly did so.
+    threads: Vec<u32>,
+}
+
 fn check(evidence: &Evidence) -> Vec<Finding> {
-    let mut by_process: BTreeMap<u32, (u64, u64, Vec<u32>)> = BTreeMap::new();
+    let mut by_process: BTreeMap<u32, Woken> = BTreeMap::new();
     for (thread, life) in (0..).zip(&evidence.lives) {
         let Some(row) = evidence.thread(thread).filter(|_| life.signals > 0) else { continue };
         let sums = by_process.entry(row.process).or_default();
-        sums.0 += life.signals;
-        sums.1 += life.into_lock;
-        if life.into_lock * 2 > life.signals {
-            sums.2.push(thread);
+        sums.signals += life.signals;
+        sums.into_lock += life.into_lock;
+        for (&lock, &waits) in &life.into {
+            *sums.locks.entry(lock).or_default() += waits;
+        }
+        if life.into_lock > life.signals / 2 {
+            sums.threads.push(thread);
         }
     }
     let mut found = Vec::new();
-    for (process, (signals, into_lock, threads)) in by_process {
+    for Woken { signals, into_lock, locks, threads } in by_process.into_values() {
         let share = into_lock as f64 / signals as f64;
         if signals < LEAST || share < 0.5 || threads.is_empty() {
             continue;
         }
-        let Some(lock) = evidence.report.objects.iter().find(|object| {
-            object.state == State::Lock.name()
-                && evidence
-                    .report
-                    .processes
-                    .get(process as usize)
-                    .is_some_and(|p| p.pid == object.pid)
-        }) else {
-            continue;
-        };
+        let most = locks.into_iter().max_by_key(|&(lock, waits)| (waits, Reverse(lock)));
+        let Some(lock) = most.and_then(|(lock, _)| evidence.object(lock)) else { continue };
         let text = format!(
             "{into_lock} of {signals} wake-ups from a condition ({}) went straight into a wait for a \
              lock, taken in {}: {} are woken and cannot go on.",

@@ -42,10 +42,11 @@ mod words;
 
 pub use evidence::Evidence;
 pub use throttled::THROTTLED;
+pub use words::cpus;
+pub use words::cpus_of;
 
 /// Pools of like threads, for rules and for the concurrency model.
 pub mod pools {
-    pub use super::starved_pool::pools;
     pub use super::straggler::stem;
 }
 

@@ -2,7 +2,6 @@
 
 use super::Evidence;
 use super::Rule;
-use super::starved_pool::pools;
 use super::words;
 use crate::analysis::report::ConcurrencyModel;
 use crate::analysis::report::Finding;
@@ -72,7 +71,7 @@ fn shared(evidence: &Evidence, process: &ProcessRow, life: u64) -> Option<String
         .filter(|(object, _)| object.kind == "gil" || evidence.path_under(object.id) > 0.3)
         .max_by_key(|&(_, ns)| ns);
     if let Some((object, ns)) = busiest
-        && ns * 2 > life
+        && ns > life / 2
         && object.waiters >= 2
     {
         let n = words::count(object.waiters, "thread");
@@ -104,13 +103,12 @@ fn judgement(
             "It ran {} of its life and could use only one of {}: threads or processes would serve it \
              better if its work divides",
             words::percent(cpu),
-            words::count(evidence.report.host.cpus_allowed.into(), "CPU"),
+            words::cpus_of(&evidence.report.host),
         )),
         "pipeline" => Some("It is as fast as its slowest stage, and no faster".to_owned()),
         "process-pool" => {
-            let children = evidence.report.processes.iter();
+            let children = evidence.children_of(process.id).iter();
             let work: Nanos = children
-                .filter(|child| child.parent == Some(process.id))
                 .map(|child| child.states.0[State::Running] + child.states.0[State::Runnable])
                 .sum();
             let wanted = work.share_of(Nanos(life));
@@ -124,12 +122,12 @@ fn judgement(
                 turns.fold((0, 0), |(all, long), turns| (all + turns.count, long + turns.long));
             Some(format!("{long} of its {all} turns took longer than 10 ms"))
         }
-        "single-thread" if cpu < 0.2 && process.states.0[State::Child].0 * 2 < life => {
+        "single-thread" if cpu < 0.2 && process.states.0[State::Child].0 < life.div_ceil(2) => {
             Some("It mostly waits: one thread is enough unless its waits could overlap".to_owned())
         }
         "thread-pool" => {
-            let pools = pools(evidence);
-            let pool = pools.iter().find(|pool| pool.object.pid == process.pid)?;
+            let mut pools = evidence.pools().iter();
+            let pool = pools.find(|pool| pool.object.pid == process.pid)?;
             let n = pool.workers.len() as f64;
             let busy = n * (1.0 - pool.waiting);
             Some(format!("Of {n:.0} workers {busy:.1} had work on average"))

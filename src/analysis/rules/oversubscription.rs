@@ -42,7 +42,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
         return Vec::new();
     }
     let gain = evidence.gain("cpus=").filter(|gain| evidence.is_real(gain));
-    let cpus = report.host.cpus_allowed;
+    let cpus = words::cpus_of(&report.host);
     let n = workers.len() as u64;
     let others = evidence.detail("runnable: preempted by other processes");
     let beside = if others > queued.0 / 4 {
@@ -51,19 +51,17 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
         String::new()
     };
     let text = format!(
-        "{} wanted to run most of the time and {} allowed: they were ready but without a CPU for \
+        "{} wanted to run most of the time on {cpus}: they were ready but without a CPU for \
          {queued}{beside} and ran for {ran}.",
         words::count(n, "thread"),
-        if cpus == 1 { "1 CPU was".to_owned() } else { format!("{cpus} CPUs were") },
     );
     let outcome = gain.as_ref().map_or_else(
         || "more CPUs or fewer threads, not faster locks, would shorten that".to_owned(),
         |gain| format!("with `{}` the run would be {} faster", gain.change, words::times(gain)),
     );
     let headline = format!(
-        "{} compete for {} and spent {} of their time ready but waiting for one{}: {outcome}",
+        "{} compete for {cpus} and spent {} of their time ready but waiting for one{}: {outcome}",
         words::count(n, "thread"),
-        words::count(cpus.into(), "CPU"),
         words::percent(queued.share_of(states.total())),
         words::spot_of(evidence, State::Running)
             .map_or_else(String::new, |(chain, _)| format!(", running{}", words::inside(&chain))),
@@ -71,7 +69,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
     let severity = if gain.is_some() { Severity::Bottleneck } else { Severity::Cost };
     let share = path.max(used * queued.share_of(queued + ran));
     let finding = RULE
-        .found(severity, format!("{n} busy threads for {}", words::count(cpus.into(), "CPU")), text)
+        .found(severity, format!("{n} busy threads for {cpus}"), text)
         .with_threads(workers)
         .with_time("ready, without a CPU", queued.0)
         .with_time("of it preempted by this program", own.0)

@@ -41,7 +41,7 @@ fn waiting_for(evidence: &Evidence) -> BTreeMap<u32, (BTreeSet<u32>, BTreeSet<u3
         if !QUEUES.iter().any(|state| state.name() == object.state) {
             continue;
         }
-        let Some(holder) = object.holders.first().filter(|h| h.blamed_ns * 2 > object.wait_ns)
+        let Some(holder) = object.holders.first().filter(|h| h.blamed_ns > object.wait_ns / 2)
         else {
             continue;
         };

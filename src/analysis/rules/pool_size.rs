@@ -2,7 +2,6 @@
 
 use super::Evidence;
 use super::Rule;
-use super::starved_pool::pools;
 use super::straggler::stem;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Severity;
@@ -20,8 +19,8 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
-    let pools = pools(evidence);
-    pools
+    evidence
+        .pools()
         .iter()
         .filter_map(|pool| {
             let n = pool.workers.len();

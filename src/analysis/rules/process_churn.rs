@@ -39,7 +39,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
         let Some(parent) = evidence.report.processes.get(parent as usize) else { continue };
         // Children that mostly wait are not there for a moment's work.
         let busy: u64 = ran + rows.iter().map(|p| p.states.0[State::Runnable].0).sum::<u64>();
-        if rows.len() < MANY || each > LITTLE || busy * 2 < lived {
+        if rows.len() < MANY || each > LITTLE || busy < lived.div_ceil(2) {
             continue;
         }
         let on_path: f64 = rows

@@ -49,11 +49,10 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
     let name = evidence.name_of(most.id);
     let part = evidence.path_of(most.id);
     let hot = words::spot_of(evidence, State::Running);
-    let (at, of) = hot
-        .map_or((String::new(), 0.0), |(chain, ns)| (words::inside(&chain), evidence.of_wall(ns)));
-    let place = if of > 0.1 { format!(", mostly{at}") } else { String::new() };
-    let function = place.split('`').nth(1).unwrap_or_default();
-    let gain = evidence.gain(&format!("section:{function}*")).filter(|_| !function.is_empty());
+    let hot = hot.filter(|&(_, ns)| evidence.of_wall(ns) > 0.1);
+    let place =
+        hot.as_ref().map_or_else(String::new, |(at, _)| format!(", mostly{}", words::inside(at)));
+    let gain = hot.and_then(|(chain, _)| evidence.gain_where(State::Running, &chain));
     let gain = gain.filter(|gain| evidence.is_real(gain));
     let alone = report.threads.len() == 1;
     let who = if alone {
@@ -64,7 +63,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
     let outcome = gain.as_ref().map_or_else(String::new, |gain| {
         format!("; with `{}` the run would be {} faster", gain.change, words::times(gain))
     });
-    let cpus = words::count(report.host.cpus_allowed.into(), "CPU");
+    let cpus = words::cpus_of(&report.host);
     let headline = format!(
         "{who} on {cpus}: {} of the run is `{name}` running{place}{outcome}",
         words::percent(share.min(part).max(share * part))

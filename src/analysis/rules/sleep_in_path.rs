@@ -23,11 +23,10 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
     let place = slept.place();
     let part = words::percent(slept.share);
     let text = format!("{part} of the critical path ({}) is spent asleep{place}.", slept.time);
-    let function = slept.chain.first().cloned().unwrap_or_default();
-    let change = format!("section:{function}*");
-    let change = if function.is_empty() { "" } else { &change };
+    let gain = evidence.gain_where(State::Sleep, &slept.chain);
+    let change = gain.map_or_else(String::new, |gain| gain.change);
     let title = "the run waits for a timer".to_owned();
-    let finding = slept.found(&RULE, evidence, change, title, text);
+    let finding = slept.found(&RULE, evidence, &change, title, text);
     let alone = evidence.report.threads.len() == 1;
     let who = if alone { "it".to_owned() } else { slept.who(evidence) };
     let headline = if slept.share > 0.9 {

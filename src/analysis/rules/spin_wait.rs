@@ -97,7 +97,7 @@ fn yields(evidence: &Evidence) -> Option<Finding> {
     let queued = Nanos(evidence.detail("runnable: after sched_yield"));
     let threads: Vec<u32> = (0..)
         .zip(&evidence.lives)
-        .filter(|(_, life)| life.yields * 20 > total)
+        .filter(|(_, life)| life.yields > total / 20)
         .map(|(id, _)| id)
         .collect();
     let text = format!(

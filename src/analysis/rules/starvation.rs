@@ -42,7 +42,7 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<Finding> {
         .filter(|&(thread, _, ns)| {
             let life = evidence.thread(thread).map_or(0, |row| row.end_ns - row.start_ns);
             // It wanted the lock and nothing else.
-            ns * 2 > life && held.get(&thread).copied().unwrap_or(0) * UNFAIR <= most
+            ns > life / 2 && held.get(&thread).copied().unwrap_or(0).saturating_mul(UNFAIR) <= most
         })
         .map(|(thread, _, ns)| (thread, ns))
         .collect();

@@ -60,14 +60,14 @@ fn pool<'a>(evidence: &Evidence<'a>, object: &'a Object) -> Option<Pool<'a>> {
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
     let mut found: Vec<Finding> =
-        pools(evidence).iter().filter_map(|pool| starved(evidence, pool)).collect();
+        evidence.pools().iter().filter_map(|pool| starved(evidence, pool)).collect();
     found.extend(overfed(evidence));
     found
 }
 
 fn starved(evidence: &Evidence, pool: &Pool) -> Option<Finding> {
     let feeder = pool.object.holders.first()?;
-    let fed = feeder.blamed_ns * 2 > pool.object.wait_ns;
+    let fed = feeder.blamed_ns > pool.object.wait_ns / 2;
     let outside = pool.workers.iter().all(|worker| worker.id != feeder.thread);
     let path = evidence.path_of(feeder.thread);
     if pool.waiting < MOSTLY || !fed || !outside || path < ON_PATH {

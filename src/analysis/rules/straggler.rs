@@ -114,7 +114,11 @@ fn slowest(evidence: &Evidence, group: &[&ThreadRow]) -> Option<Finding> {
     let late = length.saturating_sub(*ends.last()?);
     let share = evidence.of_wall(late);
     let few = others.len() < 2 || !together || !alike || last.alive;
-    if few || length * 2 < middle * 3 || share < 0.1 || evidence.path_of(last.id) < share / 2.0 {
+    if few
+        || u128::from(length) * 2 < u128::from(middle) * 3
+        || share < 0.1
+        || evidence.path_of(last.id) < share / 2.0
+    {
         return None;
     }
     let spot = evidence.spots.iter().find(|s| s.thread == last.id && !s.chain.is_empty());

@@ -4,6 +4,7 @@ use super::Evidence;
 use super::evidence::chain;
 use crate::analysis::report::FrameRow;
 use crate::analysis::report::Gain;
+use crate::analysis::report::Host;
 use crate::analysis::report::Object;
 use crate::model::Nanos;
 use crate::model::State;
@@ -21,6 +22,22 @@ pub fn percent(share: f64) -> String {
 /// "1 thread", "4 threads".
 pub fn count(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// CPUs that the command could use at once: those allowed, or its cgroup's quota if that is less.
+pub fn cpus(host: &Host) -> f64 {
+    let quota = host.cpu_quota.map_or(f64::INFINITY, |quota| quota.0 as f64 / 1000.0);
+    f64::from(host.cpus_allowed.max(1)).min(quota.max(0.01))
+}
+
+/// The same in words: "8 CPUs", "the 1.5 CPUs of its quota".
+pub fn cpus_of(host: &Host) -> String {
+    let cpus = cpus(host);
+    if cpus < f64::from(host.cpus_allowed) {
+        let cpus = (cpus * 100.0).round() / 100.0;
+        return format!("the {cpus} {} of its quota", if cpus == 1.0 { "CPU" } else { "CPUs" });
+    }
+    count(host.cpus_allowed.into(), "CPU")
 }
 
 /// "`a`, `b` and 3 more".

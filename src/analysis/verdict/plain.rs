@@ -9,6 +9,7 @@ use crate::analysis::report::FrameRow;
 use crate::analysis::report::Object;
 use crate::analysis::report::Report;
 use crate::analysis::report::Verdict;
+use crate::analysis::rules;
 use crate::model::Nanos;
 use crate::model::State;
 
@@ -33,7 +34,11 @@ pub fn verdict(report: &Report) -> Verdict {
     };
     let used = report.utilisation.mean_cpus;
     let digits = if used < 0.1 { 2 } else { 1 };
-    let cpus = format!("{who}, {used:.digits$} of {} CPUs used", report.host.cpus_allowed);
+    let host = &report.host;
+    let quota = rules::cpus(host) < f64::from(host.cpus_allowed);
+    let plain = format!("{} CPUs", host.cpus_allowed);
+    let allowed = if quota { rules::cpus_of(host) } else { plain };
+    let cpus = format!("{who}, {used:.digits$} of {allowed} used");
     if total.is_zero() {
         return Verdict {
             kind: "inconclusive",
@@ -66,7 +71,7 @@ fn story(report: &Report, total: Nanos) -> (&'static str, String, Option<u32>) {
     let states = &report.budget.states.0;
     let running = states[State::Running].share_of(total);
     let queued = states[State::Runnable].share_of(total);
-    let used = report.utilisation.mean_cpus / f64::from(report.host.cpus_allowed.max(1));
+    let used = report.utilisation.mean_cpus / rules::cpus(&report.host);
     if used >= SATURATED {
         let (kind, more) = if queued > running {
             ("oversubscribed", ", and longer than they ran they waited for a free one")
@@ -151,8 +156,9 @@ fn sentence(state: State, time: Nanos, share: f64, object: Option<&Object>) -> S
         State::Running | State::Runnable | State::Unknown => "for reasons not seen",
     };
     let mostly =
-        object.filter(|object| object.wait_ns * 2 > time.0).map_or_else(String::new, |object| {
-            let site = object.sites.first().filter(|site| site.wait_ns * 2 >= object.wait_ns);
+        object.filter(|object| object.wait_ns > time.0 / 2).map_or_else(String::new, |object| {
+            let site =
+                object.sites.first().filter(|site| site.wait_ns >= object.wait_ns.div_ceil(2));
             let site = site.and_then(|site| innermost_own(&site.stack));
             match site {
                 Some(site) if state == State::Lock => {
@@ -193,7 +199,7 @@ fn one_at_a_time(report: &Report) -> bool {
         bars.filter(|bar| many(bar.running_threads)).map(|bar| bar.ns).sum()
     };
     let (any, several) = (time(|n| n >= 1), time(|n| n >= 2));
-    report.host.cpus_allowed > 1 && Nanos(several).share_of(Nanos(any)) < 0.1
+    rules::cpus(&report.host) >= 1.5 && Nanos(several).share_of(Nanos(any)) < 0.1
 }
 
 /// ", mostly after ...": how most of the runnable time began.
