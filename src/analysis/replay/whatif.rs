@@ -39,6 +39,9 @@ pub const BLIND_SPOTS: &str = "caches and memory bandwidth, the cost of handing 
 
 /// More stays than this are not replayed: the model takes some 100 bytes for each.
 const MOST_STAYS: usize = 2_000_000;
+/// The threads' time that is replayed: 834 days of it, or 17 million operations of the longest.
+/// A damaged file may say anything.
+const MOST_TIME: Nanos = Nanos(1 << 56);
 /// The unchanged replay may be this far from the run.
 pub const MOST_ERROR: f64 = 0.05;
 /// Waits whose end nobody saw, and time of which nothing is known: share that is bearable.
@@ -407,9 +410,12 @@ fn unfit(facts: &Facts) -> Option<String> {
     if facts.timelines.threads().is_empty() {
         return Some("nothing was recorded".to_owned());
     }
-    let (mut waits, mut unseen, mut all, mut unknown) = (0, 0, 0, 0);
-    for (id, life) in facts.history.lives() {
-        all += (life.end - life.start).0;
+    let all: Nanos = facts.history.lives().map(|(_, life)| life.end - life.start).sum();
+    if all > MOST_TIME {
+        return Some(format!("its threads lived for {all} together, too long to be replayed"));
+    }
+    let (mut waits, mut unseen, mut unknown) = (0, 0, 0);
+    for (id, _) in facts.history.lives() {
         for stay in facts.history.stays(id, Nanos::ZERO) {
             let time = (stay.woken - stay.off).0;
             match facts.history.state(stay.object) {
@@ -429,10 +435,10 @@ fn unfit(facts: &Facts) -> Option<String> {
                 .to_owned(),
         );
     }
-    (unknown as f64 > all as f64 * MOST_UNSEEN).then(|| {
+    (unknown as f64 > all.0 as f64 * MOST_UNSEEN).then(|| {
         format!(
             "of {:.0} % of the threads' time nothing is known",
-            Nanos(unknown).share_of(Nanos(all)) * 100.0
+            Nanos(unknown).share_of(all) * 100.0
         )
     })
 }
