@@ -1,4 +1,4 @@
-//! Opens arbitrary bytes as a trace and walks all there is. Nothing may panic, and the memory
+//! Opens arbitrary bytes as a trace, walks all there is and explains it. Nothing may panic, and the memory
 //! that libFuzzer allows (2 GB) must do.
 #![no_main]
 
@@ -9,4 +9,5 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     examine::examine(bytes);
+    examine::explain(bytes);
 });

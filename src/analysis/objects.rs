@@ -419,13 +419,13 @@ impl Namer<'_> {
             };
             if let Some(site) = sites.iter_mut().find(same) {
                 site.stacks += count;
-                site.wait_ns += time.0;
+                site.wait_ns = site.wait_ns.saturating_add(time.0);
             } else {
                 sites.push(Site { stack: frames, stacks: count, wait_ns: time.0 });
             }
         }
         sites.sort_by_key(|site| std::cmp::Reverse(site.wait_ns));
-        let sampled: u64 = sites.iter().map(|site| site.wait_ns).sum();
+        let sampled = sites.iter().map(|site| site.wait_ns).fold(0, u64::saturating_add);
         if sampled > 0 {
             for site in &mut sites {
                 let scaled = u128::from(site.wait_ns) * u128::from(exact.0) / u128::from(sampled);

@@ -54,7 +54,9 @@ impl Sweep {
     pub fn finish(mut self) -> Utilisation {
         let end = self.end;
         self.advance(end);
-        let busy: u64 = (0u64..).zip(&self.histogram).map(|(n, time)| n * time.0).sum();
+        let times = (0u128..).zip(&self.histogram);
+        let busy: u128 = times.map(|(n, time)| n * u128::from(time.0)).sum();
+        let busy = u64::try_from(busy).unwrap_or(u64::MAX);
         let wall = end - self.start;
         Utilisation {
             mean_cpus: Nanos(busy).share_of(wall),

@@ -45,7 +45,8 @@ pub(super) fn fold_lines(
             }
             line.push_str(&escaped[id as usize]);
         }
-        *lines.entry(line).or_default() += row.time.0;
+        let time = lines.entry(line).or_default();
+        *time = time.saturating_add(row.time.0);
     }
     lines
 }

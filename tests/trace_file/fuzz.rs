@@ -22,6 +22,9 @@ use timesink::trace::Writer;
 /// Rounds of a plain `cargo test`.
 const ROUNDS: u64 = 4_000;
 
+/// One round in so many is also explained, which takes longer than to read it.
+const EXPLAINED: u64 = 4;
+
 /// Traces to damage: the stored one, and one with many small chunks of every kind.
 fn corpus() -> Vec<Vec<u8>> {
     let stored = include_bytes!("../data/v1.timesink").to_vec();
@@ -116,9 +119,11 @@ fn damaged_traces_are_read_or_refused_and_nothing_panics() {
     for file in &corpus {
         let (events, complaints) = examine::examine(file).expect("it is undamaged");
         assert!(events > 20 && complaints == 0, "{events} {complaints}");
+        examine::explain(file);
     }
     if let Some(round) = setting("TIMESINK_FUZZ_ROUND") {
         examine::examine(&input(&corpus, round));
+        examine::explain(&input(&corpus, round));
         return;
     }
     let until = setting("TIMESINK_FUZZ_SECONDS").map(|s| Instant::now() + Duration::from_secs(s));
@@ -128,7 +133,13 @@ fn damaged_traces_are_read_or_refused_and_nothing_panics() {
             break;
         }
         let bytes = input(&corpus, round);
-        let found = catch_unwind(|| examine::examine(&bytes))
+        let examine = || {
+            if round % EXPLAINED == 0 {
+                examine::explain(&bytes);
+            }
+            examine::examine(&bytes)
+        };
+        let found = catch_unwind(examine)
             .unwrap_or_else(|_| panic!("to repeat it: TIMESINK_FUZZ_ROUND={round}"));
         match found {
             None => refused += 1,

@@ -42,6 +42,9 @@ pub const BLIND_SPOTS: &str = "caches and memory bandwidth, the cost of handing 
 /// delay, 36 for a lock that it got, three operations of 16 bytes, and room to grow. Together
 /// 460 MB; replicas come after most of that is freed, and take less.
 const MOST_STAYS: usize = 2_500_000;
+/// The threads' time that is replayed: 834 days of it, or 17 million operations of the longest.
+/// A damaged file may say anything.
+const MOST_TIME: Nanos = Nanos(1 << 56);
 /// The unchanged replay may be this far from the run.
 pub const MOST_ERROR: f64 = 0.05;
 /// Waits whose end nobody saw, and time of which nothing is known: share that is bearable.
@@ -472,9 +475,12 @@ fn unfit(facts: &Facts, most: usize) -> Option<String> {
     if facts.timelines.threads().is_empty() {
         return Some("nothing was recorded".to_owned());
     }
-    let (mut waits, mut unseen, mut all, mut unknown) = (0, 0, 0, 0);
-    for (id, life) in facts.history.lives() {
-        all += (life.end - life.start).0;
+    let all: Nanos = facts.history.lives().map(|(_, life)| life.end - life.start).sum();
+    if all > MOST_TIME {
+        return Some(format!("its threads lived for {all} together, too long to be replayed"));
+    }
+    let (mut waits, mut unseen, mut unknown) = (0, 0, 0);
+    for (id, _) in facts.history.lives() {
         for stay in facts.history.stays(id, Nanos::ZERO) {
             let time = (stay.woken - stay.off).0;
             match facts.history.state(stay.object) {
@@ -494,10 +500,10 @@ fn unfit(facts: &Facts, most: usize) -> Option<String> {
                 .to_owned(),
         );
     }
-    (unknown as f64 > all as f64 * MOST_UNSEEN).then(|| {
+    (unknown as f64 > all.0 as f64 * MOST_UNSEEN).then(|| {
         format!(
             "of {:.0} % of the threads' time nothing is known",
-            Nanos(unknown).share_of(Nanos(all)) * 100.0
+            Nanos(unknown).share_of(all) * 100.0
         )
     })
 }

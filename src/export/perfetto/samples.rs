@@ -58,7 +58,7 @@ impl<'a> Samples<'a> {
     pub fn write(&mut self, out: &mut Writer, sample: &Sample, pid: u32, tid: u32) {
         self.count += 1;
         let clock = self.clocks.entry(sample.cpu).or_default();
-        *clock += sample.weight.0;
+        *clock = clock.saturating_add(sample.weight.0);
         let clock = *clock;
         let mut definitions = Proto::default();
         let stack = sample.stack.filter(|stack| (stack.0 as usize) < self.stacks.len());
