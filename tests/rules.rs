@@ -291,7 +291,6 @@ fn a_gain_without_an_interval_is_no_bottleneck() {
     report.whatif =
         vec![WhatIf { low: None, high: None, ..tried(&format!("lock:{lock}*0.5"), 1.4, 1.0, 1.0) }];
     judge_again(&mut report, &trace);
-    assert_eq!(fires(&report, "lock-bottleneck").severity, Severity::Cost);
     assert!(report.findings.iter().all(|found| found.severity != Severity::Bottleneck));
 }
 
