@@ -343,9 +343,6 @@ fn a_deadlock_is_printed_as_a_cycle() {
     // Nobody was seen to take the locks, and the main thread may hold them.
     assert!(report.verdict.headline.contains("probably"), "{}", report.verdict.headline);
     assert!(!finding.text.contains("held by"), "{}", finding.text);
-    // Whatever else a change would gain.
-    let gained = report.findings.iter().any(|f| f.severity == Severity::Bottleneck);
-    assert!(gained, "the nap of the main thread is half the run");
     silent(&report, "lock-bottleneck");
 }
 
