@@ -2,6 +2,7 @@
 
 use super::CERTAIN;
 use super::Evidence;
+use super::LIKELY;
 use super::Rule;
 use super::words;
 use crate::analysis::report::Finding;
@@ -26,9 +27,6 @@ pub const RULE: Rule = Rule {
 
 /// Shorter than this, and the end of the process only cut a wait short.
 const LEAST: u64 = 50_000_000;
-
-/// A cycle that is likely and not proven; still before what only says in what the time went by.
-const LIKELY: u8 = 8;
 
 #[derive(Clone, Copy)]
 struct Stuck {

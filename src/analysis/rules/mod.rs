@@ -151,14 +151,16 @@ impl Rule {
 
 /// Claims of this rank stand whatever else there is: a deadlock is not outweighed.
 pub const CERTAIN: u8 = 9;
+/// Threads that never go on come before whatever a change would gain, even if not proven.
+const LIKELY: u8 = CERTAIN - 1;
 /// Claims from this rank on name a cause; those below it say in what the time went by.
 const CAUSE: u8 = 3;
 
-/// What speaks for a finding, in the order in which it counts: that it is certain, that replay
-/// gains by it, that it names a cause and not only a state, its gain, how special it is, and
-/// the share of the run it explains.
+/// What speaks for a finding, in the order in which it counts: that it is certain, or likely, that
+/// replay gains by it, that it names a cause and not only a state, its gain, how special it is,
+/// and the share of the run it explains.
 #[derive(Clone, Copy, PartialEq, PartialOrd, Debug)]
-pub struct Weight(bool, bool, bool, f64, u8, f64);
+pub struct Weight(u8, bool, bool, f64, u8, f64);
 
 impl Finding {
     /// What speaks for it.
@@ -166,7 +168,7 @@ impl Finding {
         let gain = self.gain.as_ref().map_or(0.0, |gain| gain.speedup);
         let (rank, share) = self.claim.as_ref().map_or((0, -1.0), |c| (c.rank, c.share));
         let gains = self.severity == Severity::Bottleneck;
-        Weight(rank == CERTAIN, gains, rank >= CAUSE, gain, rank, share)
+        Weight(rank.saturating_sub(LIKELY - 1), gains, rank >= CAUSE, gain, rank, share)
     }
 
     fn about(mut self, object: u32) -> Self {

@@ -34,8 +34,8 @@ pub fn cpus(host: &Host) -> f64 {
 pub fn cpus_of(host: &Host) -> String {
     let cpus = cpus(host);
     if cpus < f64::from(host.cpus_allowed) {
-        let cpus = (cpus * 100.0).round() / 100.0;
-        return format!("the {cpus} {} of its quota", if cpus == 1.0 { "CPU" } else { "CPUs" });
+        let cpus = ((cpus * 100.0).round() / 100.0).to_string();
+        return format!("the {cpus} CPU{} of its quota", if cpus == "1" { "" } else { "s" });
     }
     count(host.cpus_allowed.into(), "CPU")
 }
