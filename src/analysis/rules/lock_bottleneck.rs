@@ -41,7 +41,7 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<(f64, Finding)> {
     let gain = evidence.lock_gain(lock.id);
     let real = gain.as_ref().is_some_and(|gain| evidence.is_real(gain))
         && evidence.keeps_the_run_up(lock.id);
-    if !real && (share < LEAST_SHARE || gain.is_some()) {
+    if !real && (share < LEAST_SHARE || gain.as_ref().is_some_and(|gain| gain.low.is_some())) {
         return None;
     }
     let held = Held::of(lock);
