@@ -60,7 +60,7 @@ pub struct Blame {
 }
 
 /// Stretches looked at in all: about two seconds' work.
-const MOST_LOOKS: u64 = 30_000_000;
+const MOST_LOOKS: u64 = 10_000_000;
 /// Stretches looked at for one wait.
 const MOST_LOOKS_EACH: u64 = 2_000_000;
 /// Chains of waits deeper than this end in the thread reached.
@@ -74,8 +74,14 @@ const HANDED: [&[State]; 2] = [
 
 /// Charges every wait that a thread can end.
 pub fn blame(history: &History) -> Blame {
-    let mut court =
-        Court { history, blame: Blame::default(), looks: 0, each: 0, chain: Vec::new() };
+    let mut court = Court {
+        history,
+        blame: Blame::default(),
+        looks: 0,
+        each: 0,
+        chain: Vec::new(),
+        hints: Vec::new(),
+    };
     for states in HANDED {
         for (thread, _) in history.lives() {
             let mut tries: Vec<Stay> = Vec::new();
@@ -117,6 +123,8 @@ struct Court<'h> {
     each: u64,
     /// The threads whose waits are being followed.
     chain: Vec<ThreadId>,
+    /// Where each thread was looked at last: waits come in order, and so do these.
+    hints: Vec<usize>,
 }
 
 impl Court<'_> {
@@ -168,6 +176,10 @@ impl Court<'_> {
         let Some(life) = history.life(thread) else {
             return self.add(object, Culprit::Unseen, to - from);
         };
+        if self.looks > MOST_LOOKS {
+            self.blame.unexamined += to - from;
+            return self.add(object, Culprit::Thread(thread, State::Unknown, None), to - from);
+        }
         self.chain.push(thread);
         // Before it was born its maker was busy with other things; after its last instant it
         // was ending.
@@ -179,7 +191,8 @@ impl Court<'_> {
             }
         }
         let mut covered = born;
-        for piece in history.pieces(thread, born, to) {
+        let first = self.first_stay(thread, born);
+        for piece in history.pieces_from(thread, first, born, to) {
             (self.looks, self.each) = (self.looks + 1, self.each + 1);
             if self.looks > MOST_LOOKS || self.each > MOST_LOOKS_EACH {
                 self.blame.unexamined += to - piece.start;
@@ -208,6 +221,15 @@ impl Court<'_> {
         }
         self.add(object, Culprit::Thread(thread, State::Unknown, None), to - covered);
         self.chain.pop();
+    }
+
+    fn first_stay(&mut self, thread: ThreadId, from: Nanos) -> usize {
+        let index = thread.0 as usize;
+        if index >= self.hints.len() {
+            self.hints.resize(index + 1, 0);
+        }
+        self.hints[index] = self.history.first_stay(thread, from, self.hints[index]);
+        self.hints[index]
     }
 
     /// Whether a chain of waits ends before this thread: it is in it already, or too long.

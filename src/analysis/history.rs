@@ -197,9 +197,29 @@ impl History {
         to: Nanos,
     ) -> impl Iterator<Item = Piece> + '_ {
         let life = self.life(thread);
+        let start = life.map_or(from, |life| life.start.max(from));
+        let first = life.map_or(0, |life| life.stays.first_ending_after(start));
+        self.pieces_from(thread, first, from, to)
+    }
+
+    /// The number of a thread's first stay that ends after `from`; quick near `hint`.
+    pub fn first_stay(&self, thread: ThreadId, from: Nanos, hint: usize) -> usize {
+        self.life(thread).map_or(0, |life| life.stays.first_ending_after_near(from, hint))
+    }
+
+    /// The same as [`History::pieces`] for those who know the first stay that ends after `from`,
+    /// and after the thread's first instant.
+    pub fn pieces_from(
+        &self,
+        thread: ThreadId,
+        first: usize,
+        from: Nanos,
+        to: Nanos,
+    ) -> impl Iterator<Item = Piece> + '_ {
+        let life = self.life(thread);
         let end = life.map_or(Nanos::ZERO, |life| life.end.min(to));
         let mut now = life.map_or(end, |life| life.start.max(from));
-        let mut next = life.map_or(0, |life| life.stays.first_ending_after(now));
+        let mut next = first;
         std::iter::from_fn(move || {
             let life = life.filter(|_| now < end)?;
             let piece = match life.stays.try_get(next) {

@@ -104,8 +104,11 @@ fn condition_variables_and_semaphores_have_the_names_of_their_variables() {
             // There, half of the waits come without a stack, which tells that its two words are one.
             only(&run, "condvar", "condvar more in `consume`");
         }
+        if tier.name() != "proc" {
+            // A poll may come too late for the one stack that says what its word is.
+            only(&run, "barrier", "barrier barrier in `");
+        }
         only(&run, "semaphore", "semaphore semaphore in `consume`");
-        only(&run, "barrier", "barrier barrier in `");
     }
 }
 

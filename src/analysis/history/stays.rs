@@ -163,6 +163,31 @@ impl Stays {
         Some(block * BLOCK + within - 1)
     }
 
+    /// The same as [`Stays::first_ending_after`], quick where the answer is near `hint`.
+    pub fn first_ending_after_near(&self, time: Nanos, hint: usize) -> usize {
+        let ended = |index: usize| self.get(index).on <= time;
+        let mut low = hint.min(self.len);
+        if low > 0 && !ended(low - 1) {
+            return self.first_ending_after(time);
+        }
+        // All before `low` have ended. Strides double until one has not.
+        let mut stride = 1;
+        while low + stride <= self.len && ended(low + stride - 1) {
+            low += stride;
+            stride *= 2;
+        }
+        let mut high = (low + stride).min(self.len);
+        while low < high {
+            let middle = low.midpoint(high);
+            if ended(middle) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
     /// Index of the first stay that ends after `time`; the number of stays if none does.
     pub fn first_ending_after(&self, time: Nanos) -> usize {
         match self.before(Nanos(time.0.saturating_add(1))) {
@@ -263,6 +288,10 @@ mod tests {
             assert_eq!(stays.before(one.on), Some(i));
             assert_eq!(stays.first_ending_after(one.off), i);
             assert_eq!(stays.first_ending_after(one.on), i + 1);
+            for hint in [0, i / 2, i, i + 1, i + 7, 9999] {
+                assert_eq!(stays.first_ending_after_near(one.off, hint), i);
+                assert_eq!(stays.first_ending_after_near(one.on, hint), i + 1);
+            }
         }
         assert_eq!(stays.before(Nanos(0)), None);
         assert_eq!(stays.try_get(3000), None);

@@ -205,6 +205,10 @@ pub fn of_stays(history: &History, sites: &mut Sites) -> Vec<Vec<u32>> {
         }
         all.push(mine);
     }
+    // A million stays share a few places: each is asked once.
+    let usual: BTreeMap<(u32, u32), Option<u32>> =
+        next.iter().map(|(&key, seen)| (key, usually(seen))).collect();
+    let mut mostly: BTreeMap<u32, Option<u32>> = BTreeMap::new();
     for (id, _) in history.lives() {
         let mut before = NONE;
         let mine = &mut all[id.0 as usize];
@@ -214,8 +218,9 @@ pub fn of_stays(history: &History, sites: &mut Sites) -> Vec<Vec<u32>> {
             }
             if mine[index] == NONE {
                 let mixture = sites.waits_for(stay.object);
-                let usual = next.get(&(before, stay.object)).and_then(usually);
-                mine[index] = usual.or_else(|| sites.mostly(mixture)).unwrap_or(mixture);
+                let usual = usual.get(&(before, stay.object)).copied().flatten();
+                let mostly = || *mostly.entry(mixture).or_insert_with(|| sites.mostly(mixture));
+                mine[index] = usual.or_else(mostly).unwrap_or(mixture);
             }
             before = mine[index];
         }

@@ -22,6 +22,11 @@ impl Text<'_> {
         if whole.is_zero() || (report.threads.len() < 2 && report.focus.is_none()) {
             return Ok(());
         }
+        // Who ended a wait is not seen at these tiers: a path through the last thread alone says
+        // nothing that its own row does not.
+        if matches!(report.tier, "perf" | "proc") && report.focus.is_none() {
+            return Ok(());
+        }
         let (title, note) = heading(report);
         self.heading(&title, &note)?;
         let worth = report.path.parts.iter().filter(|part| Nanos(part.ns).share_of(whole) >= WORTH);
