@@ -59,8 +59,8 @@ pub struct Blame {
     pub unexamined: Nanos,
 }
 
-/// Stretches looked at in all: about two seconds' work.
-const MOST_LOOKS: u64 = 10_000_000;
+/// Stretches looked at in all: about two seconds of work at most.
+const MOST_LOOKS: u64 = 4_000_000;
 /// Stretches looked at for one wait.
 const MOST_LOOKS_EACH: u64 = 2_000_000;
 /// Chains of waits deeper than this end in the thread reached.
