@@ -50,7 +50,8 @@ fn head(text: &mut String, all: &[Series], runs: usize) {
          each of which the program, the recorded program and every modified program ran once. \
          Linux {}, {cpus} CPUs, of which others used {:.0} % in the median round and {:.0} % in \
          the worst. The programs are in `tests/truth/ground`, the table of what is expected in \
-         `tests/ground_truth/rows.rs`, and `cargo test --test ground_truth` asserts it.\n",
+         `tests/ground_truth/rows.rs`, and `cargo test --test ground_truth` asserts \
+         what `tests/ground_truth/switches.rs` lists.\n",
         kernel.trim(),
         median(&foreign) * 100.0,
         worst(&foreign) * 100.0
