@@ -15,6 +15,7 @@ use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::ObjectIndex;
 use crate::analysis::history::Stay;
+use crate::model::FastMap;
 use crate::model::Nanos;
 use crate::model::StackId;
 use crate::model::State;
@@ -22,7 +23,7 @@ use crate::model::ThreadId;
 use std::collections::BTreeMap;
 
 /// Who or what a stretch of waiting is charged to.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Culprit {
     /// A thread, in a state (its own wait for an object included, where that was nobody's fault).
     Thread(ThreadId, State, Option<ObjectIndex>),
@@ -76,7 +77,7 @@ const HANDED: [&[State]; 2] = [
 pub fn blame(history: &History) -> Blame {
     let mut court = Court {
         history,
-        blame: Blame::default(),
+        sums: Sums::default(),
         looks: 0,
         each: 0,
         chain: Vec::new(),
@@ -100,7 +101,7 @@ pub fn blame(history: &History) -> Blame {
             court.charge_all(thread, &mut tries);
         }
     }
-    court.blame
+    court.sums.blame()
 }
 
 /// A wait for a lock with a time limit that ran out: who takes Python's GIL waits for it in pieces
@@ -116,9 +117,34 @@ fn tries_again(last: &Stay, next: &Stay) -> bool {
     next.object == last.object && next.off - last.on <= SHORT
 }
 
+/// What [`Blame`] says, while it grows: kept by hash, as millions of stretches ask for it.
+#[derive(Default)]
+struct Sums {
+    culprits: FastMap<(ObjectIndex, Culprit), Nanos>,
+    sites: FastMap<(ObjectIndex, ThreadId, StackId), Nanos>,
+    ended: FastMap<(ObjectIndex, ThreadId), u64>,
+    unexamined: Nanos,
+}
+
+impl Sums {
+    fn blame(self) -> Blame {
+        let mut blame = Blame { unexamined: self.unexamined, ..Blame::default() };
+        for ((object, culprit), time) in BTreeMap::from_iter(self.culprits) {
+            blame.objects.entry(object).or_default().culprits.insert(culprit, time);
+        }
+        for ((object, thread, stack), time) in BTreeMap::from_iter(self.sites) {
+            blame.objects.entry(object).or_default().sites.insert((thread, stack), time);
+        }
+        for ((object, thread), waits) in BTreeMap::from_iter(self.ended) {
+            blame.objects.entry(object).or_default().ended.insert(thread, waits);
+        }
+        blame
+    }
+}
+
 struct Court<'h> {
     history: &'h History,
-    blame: Blame,
+    sums: Sums,
     looks: u64,
     each: u64,
     /// The threads whose waits are being followed.
@@ -142,8 +168,7 @@ impl Court<'_> {
         let culprit = match stay.ender {
             _ if stay.open => Culprit::Open,
             Ender::Thread(thread) if thread != waiter => {
-                let charges = self.blame.objects.entry(object).or_default();
-                *charges.ended.entry(thread).or_default() += 1;
+                *self.sums.ended.entry((object, thread)).or_default() += 1;
                 self.chain.clear();
                 self.chain.push(waiter);
                 self.each = 0;
@@ -160,14 +185,12 @@ impl Court<'_> {
 
     fn add(&mut self, object: ObjectIndex, culprit: Culprit, time: Nanos) {
         if !time.is_zero() {
-            let charges = self.blame.objects.entry(object).or_default();
-            *charges.culprits.entry(culprit).or_default() += time;
+            *self.sums.culprits.entry((object, culprit)).or_default() += time;
         }
     }
 
     fn site(&mut self, object: ObjectIndex, thread: ThreadId, stack: StackId, time: Nanos) {
-        let charges = self.blame.objects.entry(object).or_default();
-        *charges.sites.entry((thread, stack)).or_default() += time;
+        *self.sums.sites.entry((object, thread, stack)).or_default() += time;
     }
 
     /// Charges `from..to` to what `thread` was doing then.
@@ -177,7 +200,7 @@ impl Court<'_> {
             return self.add(object, Culprit::Unseen, to - from);
         };
         if self.looks > MOST_LOOKS {
-            self.blame.unexamined += to - from;
+            self.sums.unexamined += to - from;
             return self.add(object, Culprit::Thread(thread, State::Unknown, None), to - from);
         }
         self.chain.push(thread);
@@ -195,7 +218,7 @@ impl Court<'_> {
         for piece in history.pieces_from(thread, first, born, to) {
             (self.looks, self.each) = (self.looks + 1, self.each + 1);
             if self.looks > MOST_LOOKS || self.each > MOST_LOOKS_EACH {
-                self.blame.unexamined += to - piece.start;
+                self.sums.unexamined += to - piece.start;
                 break;
             }
             covered = piece.end;

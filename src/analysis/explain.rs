@@ -71,9 +71,9 @@ impl Explainer<'_> {
                 *row.sites.entry(site).or_default() += time;
             }
         }
-        let idle_of = self.idle(idle);
+        let idle_of = self.idle(idle, objects.len());
         for (object, row) in (0..).zip(objects) {
-            row.idle_cpu_ns = Some(idle_of.get(&object).map_or(0, |time| time.0.min(row.wait_ns)));
+            row.idle_cpu_ns = Some(idle_of[object as usize].0.min(row.wait_ns));
             let charges = by_row.remove(&object).unwrap_or_default();
             (row.holders, row.not_blamed) = self.holders(&charges);
             let charged: u64 = charges.culprits.values().map(|time| time.0).sum();
@@ -81,14 +81,15 @@ impl Explainer<'_> {
         }
     }
 
-    fn idle(&self, idle: &IdleCpus) -> BTreeMap<u32, Nanos> {
-        let mut by_row: BTreeMap<u32, Nanos> = BTreeMap::new();
+    fn idle(&self, idle: &IdleCpus, rows: usize) -> Vec<Nanos> {
+        let mut by_row = vec![Nanos::ZERO; rows];
         for (thread, _) in self.history.lives() {
             for stay in self.history.stays(thread, Nanos::ZERO) {
                 if stay.woken > stay.off
                     && let Some(id) = self.id(stay.object)
+                    && let Some(time) = by_row.get_mut(id as usize)
                 {
-                    *by_row.entry(id).or_default() += idle.within(stay.off, stay.woken);
+                    *time += idle.within(stay.off, stay.woken);
                 }
             }
         }

@@ -10,7 +10,6 @@ use crate::analysis::retries::Retries;
 use crate::model::Event;
 use crate::model::FastMap;
 use crate::model::FastSet;
-use crate::model::LateRuns;
 use crate::model::Left;
 use crate::model::LostKind;
 use crate::model::Nanos;
@@ -31,8 +30,6 @@ pub struct Fold {
     pub functions: Functions,
     /// How threads became runnable.
     pub queued: Queued,
-    /// For the second pass.
-    pub late: LateRuns,
     /// Every thread's life, for what looks back.
     pub history: History,
     /// Intervals seen.
@@ -170,7 +167,6 @@ impl Fold {
 
 impl Visitor for Fold {
     fn segment(&mut self, segment: &Segment) {
-        self.late.segment(segment);
         match segment.state {
             State::Running => return self.history.segment(segment, None),
             State::Runnable => self.count_queue(segment),
@@ -185,7 +181,6 @@ impl Visitor for Fold {
     }
 
     fn event(&mut self, timelines: &Timelines, thread: Option<ThreadId>, event: &Event) {
-        self.late.event(timelines, thread, event);
         self.history.event(thread, event);
         match event {
             Event::Interval(interval) => {

@@ -36,7 +36,7 @@ use crate::model::States;
 use crate::model::Timelines;
 use crate::model::Trace;
 use crate::model::learn_words;
-use crate::model::runs_in_order_after;
+use crate::model::runs_in_order;
 use crate::model::walk_knowing;
 use explain::Explainer;
 use fold::Fold;
@@ -49,9 +49,10 @@ use utilisation::Sweep;
 
 /// Analyses a trace. `trace_bytes` is the size of its file, if it is in one.
 ///
-/// Reads the trace three times (futex words; everything; runs in order) and keeps memory for
-/// threads, objects and distinct stacks, and for what looks back (critical path, holders, what-if)
-/// 24 bytes a stay off the CPU and 16 a sample, up to the bounds of [`history`].
+/// Reads the trace twice (futex words; everything); one that is too long to keep lives of three
+/// times more, for its runs in order. Keeps memory for threads, objects and distinct stacks, and
+/// for what looks back (critical path, holders, what-if) 24 bytes a stay off the CPU and 16 a
+/// sample, up to the bounds of [`history`].
 pub fn analyse(trace: &dyn Trace, trace_bytes: Option<u64>) -> Report {
     match analyse_focused(trace, trace_bytes, &Question::default()) {
         Ok(report) => report,
@@ -67,13 +68,14 @@ pub fn analyse_focused(
 ) -> Result<Report, NoSuchPart> {
     let words = learn_words(trace);
     let mut fold = Fold::default();
-    let timelines = walk_knowing(trace, words.clone(), &mut fold);
+    let timelines = walk_knowing(trace, words, &mut fold);
     let (start, end) = timelines.window();
-
-    let mut late = std::mem::take(&mut fold.late);
-    late.finish(&timelines);
-    let mut sweep = Sweep::new(start, end);
-    runs_in_order_after(trace, words, late, &mut |run| sweep.add(run));
+    fold.history.window = (start, end);
+    let utilisation = utilisation::utilisation(&fold.history).unwrap_or_else(|| {
+        let mut sweep = Sweep::new(start, end);
+        runs_in_order(trace, &mut |run| sweep.add(run));
+        sweep.finish()
+    });
 
     let mut budget = States::default();
     for thread in timelines.threads() {
@@ -101,7 +103,7 @@ pub fn analyse_focused(
         processes: rows::processes(trace, &timelines),
         threads: rows::threads(&timelines),
         objects: Vec::new(),
-        utilisation: sweep.finish(),
+        utilisation,
         functions: std::mem::take(&mut fold.functions).rows(trace.symbols()),
         focus: None,
         critical_path: Vec::new(),
@@ -155,7 +157,6 @@ fn explain(
     for ((process, address), retries) in retries.finish(lost) {
         objects.retried(process, address, retries);
     }
-    history.window = timelines.window();
     let Rows { objects, ids, same } = objects.rows(timelines, trace.symbols());
     history.unify(same);
     report.objects = objects;

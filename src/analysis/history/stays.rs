@@ -151,6 +151,15 @@ impl Stays {
         }
     }
 
+    /// When the stay with this index ended: for those who search.
+    fn on(&self, index: usize) -> Nanos {
+        let packed = &self.blocks[index / BLOCK][index % BLOCK];
+        if packed.wait == LONG || packed.queue == LONG {
+            return self.get(index).on;
+        }
+        Nanos(packed.off) + Nanos(packed.wait.into()) + Nanos(packed.queue.into())
+    }
+
     /// The stay with this index, if there is one.
     pub fn try_get(&self, index: usize) -> Option<Stay> {
         (index < self.len).then(|| self.get(index))
@@ -165,7 +174,7 @@ impl Stays {
 
     /// The same as [`Stays::first_ending_after`], quick where the answer is near `hint`.
     pub fn first_ending_after_near(&self, time: Nanos, hint: usize) -> usize {
-        let ended = |index: usize| self.get(index).on <= time;
+        let ended = |index: usize| self.on(index) <= time;
         let mut low = hint.min(self.len);
         if low > 0 && !ended(low - 1) {
             return self.first_ending_after(time);
@@ -191,7 +200,7 @@ impl Stays {
     /// Index of the first stay that ends after `time`; the number of stays if none does.
     pub fn first_ending_after(&self, time: Nanos) -> usize {
         match self.before(Nanos(time.0.saturating_add(1))) {
-            Some(index) if self.get(index).on > time => index,
+            Some(index) if self.on(index) > time => index,
             Some(index) => index + 1,
             None => 0,
         }

@@ -1,9 +1,10 @@
 //! What a rule may look at.
 
 use super::queue;
-use super::queue::Wait;
 use super::starved_pool;
 use super::starved_pool::Pool;
+use super::tally::Tally;
+use super::tally::in_order;
 use super::words;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
@@ -127,8 +128,6 @@ pub struct Turns {
 pub const LONG_TURN: Nanos = Nanos::from_millis(10);
 /// A thread that goes from one wait to the next faster than this did nothing between.
 const AT_ONCE: Nanos = Nanos(200_000);
-/// Waits looked at for the union of queueing, per object.
-const MOST_QUEUED: usize = 1_000_000;
 /// With more of the path in steps that are not listed, the listed ones are not the path.
 const MOST_FOLDED: f64 = 0.05;
 /// Functions whose name says that they wait by running.
@@ -169,22 +168,31 @@ impl<'a> Evidence<'a> {
             }
         }
         if let Some(history) = history {
-            let mut queues: BTreeMap<u32, Vec<Wait>> = BTreeMap::new();
+            let mut tally = Tally::new(history.window.0);
             let mut own = Own { symbols, known: FastMap::default() };
             for (thread, life) in history.lives() {
-                evidence.take_life(history, ids, thread, life, &mut queues);
+                evidence.take_life(history, ids, thread, life, &mut tally);
                 evidence.take_samples(thread, life, &mut own);
             }
-            for (id, waits) in queues {
-                if evidence.uncounted.contains(&id) {
-                    continue;
-                }
-                evidence.queued.insert(id, queue::union(&waits));
-                let held = queue::held_on_path(waits, &report.critical_path);
-                evidence.held.insert(id, held);
-            }
+            evidence.take_tally(tally);
         }
         evidence
+    }
+
+    fn take_tally(&mut self, tally: Tally) {
+        self.waited = in_order(tally.waited);
+        self.handed = in_order(tally.handed);
+        self.handed_last = in_order(tally.handed_last);
+        self.took_last = in_order(tally.took_last);
+        self.let_go = in_order(tally.let_go);
+        self.uncounted = tally.uncounted;
+        for (id, waits) in in_order(tally.queues) {
+            if self.uncounted.contains(&id) {
+                continue;
+            }
+            self.queued.insert(id, queue::union(&waits));
+            self.held.insert(id, queue::held_on_path(waits, &self.report.critical_path));
+        }
     }
 
     fn take_life(
@@ -193,7 +201,7 @@ impl<'a> Evidence<'a> {
         ids: &[u32],
         thread: ThreadId,
         life: &Life,
-        queues: &mut BTreeMap<u32, Vec<Wait>>,
+        tally: &mut Tally,
     ) {
         let tokio = self.name_of(thread.0).starts_with("tokio-");
         let mut facts = LifeFacts { parent: life.parent.map(|p| p.0), ..LifeFacts::default() };
@@ -202,38 +210,8 @@ impl<'a> Evidence<'a> {
             let state = history.state(stay.object);
             let id = ids.get(stay.object as usize).copied().filter(|&id| id != u32::MAX);
             walk.take(&stay, state, id, &mut facts);
-            let (Some(id), true) = (id, state.is_wait() && stay.woken > stay.off) else { continue };
-            let waited = self.waited.entry((id, thread.0)).or_default();
-            *waited = (waited.0 + 1, waited.1 + (stay.woken - stay.off).0);
-            let by = match stay.ender {
-                Ender::Thread(ender) if ender != thread => Some(ender.0),
-                _ => None,
-            };
-            if let Some(by) = by {
-                *self.handed.entry((id, by)).or_default() += 1;
-            }
-            if stay.released && !stay.open {
-                let at = (stay.woken - history.window.0).0;
-                let last = self.handed_last.entry(id).or_default();
-                *last = (*last).max(at);
-                if state == State::Lock {
-                    let took = self.took_last.entry(id).or_default();
-                    *took = (*took).max((at, thread.0));
-                }
-                if let Some(by) = by {
-                    let last = self.let_go.entry((id, by)).or_default();
-                    *last = (*last).max(at);
-                }
-            }
-            if matches!(state, State::Lock | State::Gil) {
-                let queue = queues.entry(id).or_default();
-                if queue.len() < MOST_QUEUED {
-                    let start = history.window.0;
-                    let (off, woken) = ((stay.off - start).0, (stay.woken - start).0);
-                    queue.push(Wait { woken, off, by });
-                } else {
-                    self.uncounted.insert(id);
-                }
+            if let Some(id) = id.filter(|_| state.is_wait() && stay.woken > stay.off) {
+                tally.take(thread, &stay, state, id);
             }
         }
         facts.stuck = walk.stuck(life, ids, history);

@@ -35,6 +35,7 @@ mod spin_wait;
 mod starvation;
 mod starved_pool;
 mod straggler;
+mod tally;
 mod thread_churn;
 mod throttled;
 
