@@ -48,7 +48,7 @@ proptest! {
         let mut sweep = Sweep::new(timelines.window().0, timelines.window().1);
         runs_in_order(&trace, &mut |run| sweep.add(run));
         let (lives, runs) = (in_slices(&fold.history, slices), sweep.finish());
-        prop_assert_eq!(lives.mean_cpus, runs.mean_cpus);
+        prop_assert_eq!(lives.mean_cpus.to_bits(), runs.mean_cpus.to_bits());
         let bars = |found: Utilisation| -> Vec<(u32, u64)> {
             found.histogram.iter().map(|bar| (bar.running_threads, bar.ns)).collect()
         };

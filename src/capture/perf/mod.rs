@@ -222,6 +222,7 @@ impl PerfSource {
 
     /// Looks at threads that have slept for a while.
     fn observe(&mut self, now: Nanos) {
+        self.observer.set_spare(self.sleepers.awake() < self.cpus.len());
         let (sleepers, mut next) = self.sleepers.due(now, self.look_after);
         self.look_after = LOOK_AFTER.max(Nanos(self.look_after.0 / 16 * 15));
         for sleeper in sleepers {

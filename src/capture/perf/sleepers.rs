@@ -45,6 +45,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Sleepers {
     threads: FastMap<Tid, Entry>,
+    /// How many of them are not blocked.
+    awake: usize,
     /// Threads that fell asleep and were not looked at since, each once; others may stand there.
     fresh: Vec<Tid>,
     /// When those that were looked at were last gone through.
@@ -58,22 +60,23 @@ impl Sleepers {
             What::In => false,
             What::Out { preempted } => !preempted,
             What::Exit(task) => {
-                self.threads.remove(&task.tid);
+                self.forget(task.tid);
                 return;
             }
             _ => return,
         };
         let (time, tid, pid) = (raw.time, raw.tid, raw.pid);
-        let entry = self.threads.entry(tid).or_insert(Entry {
-            pid,
-            since: time,
-            blocked: false,
-            listed: false,
-            looks: 0,
-            looked: Nanos::ZERO,
+        let entry = self.threads.entry(tid).or_insert_with(|| {
+            self.awake += 1;
+            Entry { pid, since: time, blocked: false, listed: false, looks: 0, looked: Nanos::ZERO }
         });
         if time < entry.since {
             return;
+        }
+        match (entry.blocked, blocked) {
+            (false, true) => self.awake -= 1,
+            (true, false) => self.awake += 1,
+            _ => {}
         }
         entry.since = time;
         entry.blocked = blocked;
@@ -126,7 +129,13 @@ impl Sleepers {
 
     /// `tid` is gone, though its exit was not seen.
     pub fn forget(&mut self, tid: Tid) {
-        self.threads.remove(&tid);
+        let gone = self.threads.remove(&tid);
+        self.awake -= usize::from(gone.is_some_and(|entry| !entry.blocked));
+    }
+
+    /// Threads that run or want to.
+    pub fn awake(&self) -> usize {
+        self.awake
     }
 }
 
@@ -183,6 +192,7 @@ mod tests {
         };
         at(&mut sleepers, 2, 9, What::Exit(task));
         assert_eq!(due(&mut sleepers, 50), (vec![], None));
+        assert_eq!(sleepers.awake(), 2);
         // A record of another CPU that comes late changes nothing.
         at(&mut sleepers, 1, 7, OUT);
         assert_eq!(due(&mut sleepers, 51), (vec![], None));

@@ -19,6 +19,7 @@ use super::Options;
 use super::Progress;
 use super::Source;
 use super::Target;
+use super::doctor;
 use super::naming::Job;
 use super::naming::Naming;
 use super::naming::Outcome;
@@ -60,6 +61,8 @@ pub struct ProcSource {
     costs: [Nanos; 4],
     /// The recording ends because the command did: what is found dead now has just died.
     ending: bool,
+    /// CPUs of the machine.
+    cpus: usize,
     polls: u64,
     began: Nanos,
 }
@@ -85,6 +88,7 @@ impl ProcSource {
             due: Nanos::ZERO,
             costs: [Nanos::ZERO; 4],
             ending: false,
+            cpus: doctor::online_cpus().len(),
             polls: 0,
             began: Nanos::ZERO,
         })
@@ -189,6 +193,7 @@ impl ProcSource {
         if let Some(naming) = &self.naming {
             self.observer.charge(naming.cost_of_looks());
         }
+        self.observer.set_spare(self.tree.awake() < self.cpus);
         for (tid, pid) in self.tree.sleepers(now, LOOK_AFTER) {
             if !self.observer.may_look(now) {
                 break;

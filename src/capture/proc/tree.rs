@@ -377,6 +377,11 @@ impl Tree {
         sleepers.into_iter().map(|(_, tid, pid)| (tid, pid)).collect()
     }
 
+    /// Threads that ran or wanted to when they were last looked at.
+    pub fn awake(&self) -> usize {
+        self.threads.values().filter(|thread| thread.ledger.waits_since().is_none()).count()
+    }
+
     /// Ends a thread that was found dead at `now`.
     pub fn end(
         &mut self,
