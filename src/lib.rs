@@ -3,8 +3,9 @@
 //! A recorder ([`capture`]) delivers events; a trace file ([`trace`]) keeps them; timelines
 //! ([`model`]) put every thread into exactly one [`State`](model::State) at any time;
 //! [`analysis`] folds them into a [`Report`](analysis::Report); [`export`] writes it in each
-//! format; [`session`] wires all of it for the command line ([`cli`]). The rooms and what each
-//! may use are drawn in `docs/ARCHITECTURE.md`.
+//! format; [`runtimes`] knows where language runtimes keep what they do; [`session`] wires all
+//! of it for the command line ([`cli`]). The rooms and what each may use are drawn in
+//! `docs/ARCHITECTURE.md`.
 //!
 //! From a made-up trace to a report:
 //!
@@ -42,6 +43,7 @@ pub mod capture;
 pub mod cli;
 pub mod export;
 pub mod model;
+pub mod runtimes;
 pub mod session;
 pub mod symbols;
 pub mod trace;

@@ -122,7 +122,7 @@ fn pure_rooms_name_no_other_crate_and_forbid_what_they_must() {
             }
         }
     }
-    for room_name in ["model", "analysis", "export"] {
+    for room_name in ["model", "analysis", "runtimes", "export"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/{room_name}/mod.rs"));
         let text = fs::read_to_string(path).expect("mod.rs");
         for attribute in [

@@ -113,6 +113,8 @@ pub(super) struct Elf {
     pub sound: bool,
     eh_frame: Option<Section>,
     eh_frame_header: Option<Section>,
+    /// Where `.PyRuntime` is linked to: the section of CPython's one variable.
+    pub python_runtime: Option<u64>,
     /// All symbols (`.symtab`), unless the file is stripped,
     symbols: Option<SymbolTable>,
     /// and those that other files may use (`.dynsym`).
@@ -219,6 +221,7 @@ impl Elf {
             match name {
                 b".eh_frame" if stored => self.eh_frame = section(at),
                 b".eh_frame_hdr" if stored => self.eh_frame_header = section(at),
+                b".PyRuntime" => self.python_runtime = Some(section(at)?.address),
                 _ if name.starts_with(b".debug_") || name.starts_with(b".zdebug_") => {
                     self.debug_bytes = self.debug_bytes.saturating_add(section(at)?.size);
                 }

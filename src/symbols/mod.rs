@@ -25,6 +25,7 @@ mod intern;
 mod jit;
 mod module;
 mod namer;
+mod object;
 mod resolve;
 mod signal;
 mod space;
@@ -35,6 +36,7 @@ use crate::model::Pid;
 use crate::model::Text;
 
 pub use namer::Namer;
+pub use object::ObjectFile;
 
 /// A new program image, as the kernel knows it right after exec.
 #[derive(Clone, Debug)]

@@ -1,0 +1,53 @@
+//! CPython 3.8 to 3.15, read from outside: who has the GIL, and where each thread is.
+//!
+//! [`Place::of`] says whether a mapped file has an interpreter, [`Reader::open`] checks that its
+//! [`Layout`] is known, and [`Reader::snapshot`] tells what each thread is in. Nothing stops the
+//! program meanwhile. A thread that waits does not change its frames, so what is told of it is
+//! exact; of one that runs, what is told was its stack, unless the innermost frame was
+//! another one a moment later: then nothing is told, and that is counted. One case goes
+//! unnoticed: a function that returns and is called again, at the same place, from the same
+//! caller, while the few microseconds of one read pass.
+
+mod batch;
+mod code;
+mod find;
+mod frames;
+mod gil;
+mod layout;
+mod lines;
+mod offsets;
+mod reader;
+mod states;
+mod strings;
+mod tables;
+mod unknown;
+mod version;
+
+use super::Memory;
+use super::MemoryExt;
+
+pub use code::Code;
+pub use find::Module;
+pub use find::Place;
+pub use find::RUNTIME_SECTION;
+pub use find::RUNTIME_SYMBOL;
+pub use find::VERSION_SYMBOL;
+pub use frames::Frame;
+pub use frames::MOST_FRAMES;
+pub use gil::GilPart;
+pub use gil::GilState;
+pub use layout::ABSENT;
+pub use layout::InstructionForm;
+pub use layout::Layout;
+pub use layout::LineForm;
+pub use reader::Counts;
+pub use reader::Object;
+pub use reader::Reader;
+pub use reader::Stack;
+pub use reader::Unread;
+pub use states::Interpreter;
+pub use states::MOST_INTERPRETERS;
+pub use states::MOST_THREADS;
+pub use states::Thread;
+pub use unknown::Unknown;
+pub use version::Version;
