@@ -94,6 +94,7 @@ enum kind {
 	KIND_SAMPLE = 7,
 	KIND_WAIT = 8,	/* stack at the end of a wait */
 	KIND_FAULT = 9, /* stack at the begin of a wait outside any call */
+	KIND_PYTHON = 10, /* Python frames of the stack that follows */
 };
 
 struct header {

@@ -85,7 +85,8 @@ struct {
 } bell SEC(".maps");
 
 /* Room to put a large event together; one per program kind, as one may interrupt another. */
-enum { ROOM_SWITCH, ROOM_EXIT_CALL, ROOM_SAMPLE, ROOM_LIFECYCLE, ROOM_MAP, ROOM_ADOPT, ROOMS };
+enum { ROOM_SWITCH, ROOM_EXIT_CALL, ROOM_SAMPLE, ROOM_LIFECYCLE, ROOM_MAP, ROOM_ADOPT,
+       ROOM_PYTHON_WAIT, ROOM_PYTHON_SAMPLE, ROOMS };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, ROOMS);

@@ -11,6 +11,7 @@
 #include "state.h"
 #include "object.h"
 #include "stack.h"
+#include "python.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -267,6 +268,7 @@ static __noinline int wait_stack(void *ctx, struct cpu_shared *c, struct pt_regs
 			c->lost_stacks++;
 		return 0;
 	}
+	python_stack(task, t->tgid, e->h.time, ROOM_PYTHON_WAIT);
 	if (send_stack(ctx, e, regs->ip, regs->sp, regs->bp))
 		c->lost_stacks++;
 	return 0;
@@ -369,6 +371,7 @@ int ts_sample(struct perf_context *ctx)
 		sp = user->sp;
 		bp = user->bp;
 	}
+	python_stack(task, t->tgid, e->h.time, ROOM_PYTHON_SAMPLE);
 	if (send_stack(ctx, e, ip, sp, bp))
 		c->lost_samples++;
 	return 0;

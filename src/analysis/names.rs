@@ -25,8 +25,23 @@ pub fn frame(function: &Function) -> FrameRow {
 }
 
 /// Modules whose frames are between a program and the kernel.
-const LIBRARIES: &[&str] =
-    &["libc.so", "libc-", "libpthread", "ld-linux", "libstdc++", "libgcc_s", "[kernel]", "[vdso]"];
+const LIBRARIES: &[&str] = &[
+    "libc.so",
+    "libc-",
+    "libpthread",
+    "ld-linux",
+    "libstdc++",
+    "libgcc_s",
+    "libpython",
+    "python3",
+    "[kernel]",
+    "[vdso]",
+    "[python]",
+    "<frozen ",
+];
+
+/// Parts of the paths of Python's own library and of what was installed into it.
+const PYTHON_LIBRARIES: &[&str] = &["/lib/python3", "/site-packages/", "/dist-packages/"];
 
 /// Parts of source paths that are nobody's own program: Rust's standard library, crates from
 /// a registry, a distribution's C library.
@@ -93,7 +108,10 @@ const PLUMBING: &[&str] = &[
 /// neither libc's nor a language library's. With its source line, where known.
 pub fn call_site(symbols: &Symbols, stack: StackId) -> Option<String> {
     let rows = frames(symbols, stack);
-    let own = rows.iter().rev().find(|row| is_own(row))?;
+    // A thread that is in nobody's own function, as a worker of a pool that waits for work, is in
+    // Python's library.
+    let own = rows.iter().rev().find(|row| is_own(row));
+    let own = own.or_else(|| rows.iter().rev().find(|row| is_python(row)))?;
     let name = short(&own.name);
     match (&own.file, own.line) {
         (Some(file), Some(line)) => {
@@ -107,6 +125,10 @@ pub fn call_site(symbols: &Symbols, stack: StackId) -> Option<String> {
 /// Whether a function is the program's own: named, and neither the kernel's, libc's nor a
 /// language library's.
 pub fn is_own(frame: &FrameRow) -> bool {
+    if is_python(frame) {
+        let file = frame.file.as_deref().unwrap_or_default();
+        return !PYTHON_LIBRARIES.iter().any(|part| file.contains(part));
+    }
     let module = frame.module.as_deref().unwrap_or_default();
     let module = module.rsplit_once('/').map_or(module, |(_, base)| base);
     // Inlined functions come without their path (`lock`, `{closure#0}`): their file has it.
@@ -118,8 +140,17 @@ pub fn is_own(frame: &FrameRow) -> bool {
         && !frame.name.starts_with(['[', '{'])
 }
 
+/// Whether it is a function of Python, from a file, the command line or a string.
+pub fn is_python(frame: &FrameRow) -> bool {
+    let module = frame.module.as_deref().unwrap_or_default();
+    module.ends_with(".py") || matches!(module, "<string>" | "<stdin>") && frame.file.is_some()
+}
+
 /// Whether a frame lies in libc, the loader, the kernel or a language's own library.
 pub fn is_library(frame: &FrameRow) -> bool {
+    if is_python(frame) {
+        return !is_own(frame);
+    }
     let module = frame.module.as_deref().unwrap_or_default();
     let module = module.rsplit_once('/').map_or(module, |(_, base)| base);
     LIBRARIES.iter().any(|library| module.starts_with(library))

@@ -308,6 +308,11 @@ fn one_inode(key: Key, labels: &FastMap<(u32, u64), ObjectInfo>, ends: &Joined) 
 
 /// A word in memory that processes share is one object, wherever each of them has it.
 fn one_word(key: Key, words: &Words) -> Key {
+    if let (State::Gil, What::Word(process, address)) = (key.state, key.what)
+        && let Some(gil) = words.gil(process, address)
+    {
+        return Key { what: What::Word(process, gil), ..key };
+    }
     let place = match key.what {
         What::Word(process, address) | What::Thread(process, _, address) => {
             words.place(process, address)
@@ -472,6 +477,10 @@ impl Namer<'_> {
         let at = site.map(|site| format!(" in {site}")).unwrap_or_default();
         let noun = sort.noun(key.state, sort.kind().unwrap_or(kind(key)));
         match key.what {
+            What::Word(process, _) if key.state == State::Gil => {
+                let process = &self.timelines.processes()[process.0 as usize];
+                Some(format!("GIL of {} [{}]", process.name, process.pid.0))
+            }
             What::Word(_, address) => {
                 let symbol = self.symbol(key).unwrap_or_else(|| format!("{address:#x}"));
                 Some(format!("{noun} {symbol}{at}"))

@@ -22,20 +22,22 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
 
+mod backend;
+
+use self::backend::Backend;
+use self::backend::Names;
 use super::CaptureError;
+use super::python::Found;
 use super::sys::perf_event::thread_cpu;
-use crate::model::Definition;
 use crate::model::Event;
-use crate::model::FutexWord;
 use crate::model::Nanos;
 use crate::model::Pid;
 use crate::model::Record;
 use crate::model::StackCounts;
 use crate::model::StackId;
-use crate::model::WordInfo;
+use crate::runtimes::cpython::Taken;
 use crate::symbols::Image;
 use crate::symbols::Mapping;
-use crate::symbols::Namer;
 use crate::symbols::RawStack;
 
 /// Bytes of stacks that may wait: 4,000 dumps of 4 KB.
@@ -68,6 +70,8 @@ pub enum Job {
     Stack {
         /// The stack.
         raw: RawStack,
+        /// Python frames that were taken with it, innermost first.
+        python: Vec<Taken>,
         /// The event it belongs to.
         event: Event,
     },
@@ -77,57 +81,12 @@ impl Job {
     /// Memory that a waiting stack takes; other jobs are few and small.
     fn bytes(&self) -> usize {
         match self {
-            Self::Stack { raw, .. } => {
-                size_of::<Self>() + raw.bytes.len() + 8 * (raw.chain.len() + raw.kernel.len())
+            Self::Stack { raw, python, .. } => {
+                let addresses = 8 * (raw.chain.len() + raw.kernel.len());
+                size_of::<Self>() + raw.bytes.len() + addresses + size_of_val(python.as_slice())
             }
             Self::Exec(_) | Self::Fork { .. } | Self::Map(_) | Self::Exit(_) => 0,
         }
-    }
-}
-
-/// What the thread does its work with: a [`Namer`], or a test's stand-in.
-trait Backend {
-    /// Does a job that is no stack.
-    fn note(&mut self, job: &Job);
-    /// See [`Namer::stack`].
-    fn stack(&mut self, raw: &RawStack, define: &mut dyn FnMut(Definition)) -> Option<StackId>;
-    /// See [`Namer::word`].
-    fn word(&mut self, time: Nanos, pid: Pid, word: FutexWord) -> Option<WordInfo>;
-    /// Names at most about `limit` frames, or with `None` all of them to the last detail.
-    fn name(&mut self, limit: Option<usize>, define: &mut dyn FnMut(Definition));
-    /// Counts and warnings so far.
-    fn outcome(&self) -> Outcome;
-}
-
-impl Backend for Namer {
-    fn note(&mut self, job: &Job) {
-        match job {
-            Job::Exec(image) => self.exec(image),
-            Job::Fork { parent, child } => self.fork(*parent, *child),
-            Job::Map(mapping) => self.map(mapping),
-            Job::Exit(pid) => self.exit(*pid),
-            Job::Stack { .. } => {}
-        }
-    }
-
-    fn stack(&mut self, raw: &RawStack, define: &mut dyn FnMut(Definition)) -> Option<StackId> {
-        Namer::stack(self, raw, define)
-    }
-
-    fn word(&mut self, time: Nanos, pid: Pid, word: FutexWord) -> Option<WordInfo> {
-        Namer::word(self, time, pid, word.address, word.shared)
-    }
-
-    fn name(&mut self, limit: Option<usize>, define: &mut dyn FnMut(Definition)) {
-        if let Some(limit) = limit {
-            self.name_some(limit, define);
-        } else {
-            Namer::name(self, define);
-        }
-    }
-
-    fn outcome(&self) -> Outcome {
-        Outcome { counts: self.counts(), warnings: self.warnings() }
     }
 }
 
@@ -145,6 +104,7 @@ pub struct Outcome {
 pub struct Naming {
     jobs: Sender<Job>,
     records: Receiver<Vec<Record>>,
+    pythons: Receiver<Found>,
     thread: JoinHandle<()>,
     queued: Arc<AtomicUsize>,
     /// CPU time that stacks of looks took, ns.
@@ -158,7 +118,7 @@ pub struct Naming {
 impl Naming {
     /// Starts the thread.
     pub fn start() -> Result<Self, CaptureError> {
-        Self::start_with(|| Box::new(Namer::default()))
+        Self::start_with(|| Box::<Names>::default())
     }
 
     fn start_with(
@@ -166,6 +126,7 @@ impl Naming {
     ) -> Result<Self, CaptureError> {
         let (jobs, todo) = channel();
         let (done, records) = channel();
+        let (found, pythons) = channel();
         let queued = Arc::new(AtomicUsize::new(0));
         let outcome = Arc::new(Mutex::new(Outcome::default()));
         let looks = Arc::new(AtomicU64::new(0));
@@ -173,12 +134,13 @@ impl Naming {
         let cost = Arc::clone(&looks);
         let thread = std::thread::Builder::new()
             .name("timesink-names".to_owned())
-            .spawn(move || Thread::new(backend, done, taken, cost).run(&todo, &result))
+            .spawn(move || Thread::new(backend, done, taken, cost, found).run(&todo, &result))
             .map_err(|source| CaptureError::Os {
                 doing: "starting the thread that names stacks".to_owned(),
                 source,
             })?;
-        Ok(Self { jobs, records, thread, queued, looks, outcome, without: Vec::new(), shed: 0 })
+        let (without, shed) = (Vec::new(), 0);
+        Ok(Self { jobs, records, pythons, thread, queued, looks, outcome, without, shed })
     }
 
     /// Hands over a job. Never blocks.
@@ -197,6 +159,11 @@ impl Naming {
                 self.without.push(Record::Event(event));
             }
         }
+    }
+
+    /// Processes that were found to run Python, or no longer do, since the last call.
+    pub fn pythons(&self) -> Vec<Found> {
+        self.pythons.try_iter().collect()
     }
 
     /// Delivers what is finished.
@@ -252,6 +219,7 @@ struct Thread {
     records: Vec<Record>,
     queued: Arc<AtomicUsize>,
     looks: Arc<AtomicU64>,
+    pythons: Sender<Found>,
 }
 
 impl Thread {
@@ -260,13 +228,14 @@ impl Thread {
         done: Sender<Vec<Record>>,
         queued: Arc<AtomicUsize>,
         looks: Arc<AtomicU64>,
+        pythons: Sender<Found>,
     ) -> Self {
         let mut outcome = Outcome::default();
         let backend = catch_unwind(AssertUnwindSafe(backend)).ok();
         if backend.is_none() {
             outcome.warnings.push(BROKEN.to_owned());
         }
-        Self { backend, outcome, done, records: Vec::new(), queued, looks }
+        Self { backend, outcome, done, records: Vec::new(), queued, looks, pythons }
     }
 
     fn run(mut self, todo: &Receiver<Job>, result: &Mutex<Outcome>) {
@@ -296,12 +265,12 @@ impl Thread {
     fn work(&mut self, job: Job) {
         let bytes = job.bytes();
         match job {
-            Job::Stack { raw, mut event } => {
+            Job::Stack { raw, python, mut event } => {
                 // Only whole results are delivered: after a panic, ids would no longer count up.
                 let before = self.records.len();
                 let began = matches!(event, Event::Observation(_)).then(thread_cpu);
                 let id = self.attempt(|backend, records| {
-                    backend.stack(&raw, &mut |d| records.push(Record::Definition(d)))
+                    backend.stack(&raw, &python, &mut |d| records.push(Record::Definition(d)))
                 });
                 if id.is_none() {
                     self.records.truncate(before);
@@ -316,7 +285,14 @@ impl Thread {
                 self.records.push(Record::Event(event));
             }
             Job::Exec(_) | Job::Fork { .. } | Job::Map(_) | Job::Exit(_) => {
-                self.attempt(|backend, _| backend.note(&job));
+                let found = self.attempt(|backend, _| {
+                    backend.note(&job);
+                    backend.pythons()
+                });
+                for found in found.unwrap_or_default() {
+                    // Nobody listens where no frames can be taken.
+                    let _ = self.pythons.send(found);
+                }
             }
         }
         self.queued.fetch_sub(bytes, Ordering::Relaxed);

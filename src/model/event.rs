@@ -393,6 +393,15 @@ pub struct WordInfo {
     pub symbol: Text,
     /// For a word that processes share, what they share it in.
     pub backing: Option<Backing>,
+    /// For a word of Python's global interpreter lock, the address of that.
+    pub gil: Option<u64>,
+}
+
+impl WordInfo {
+    /// A word of which nothing is known yet.
+    pub fn new(time: Nanos, pid: Pid, address: u64) -> Self {
+        Self { time, pid, address, symbol: Text::default(), backing: None, gil: None }
+    }
 }
 
 /// A place in memory that several processes may have at different addresses.

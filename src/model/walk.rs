@@ -66,6 +66,12 @@ pub fn learn_words(trace: &dyn Trace) -> Words {
     trace.for_each_but_intervals(&mut |event| {
         let thread = timelines.feed(event, &mut |_| {});
         let (call, stack, weight) = match event {
+            Event::Word(word) if word.gil.is_some() => {
+                if let Some(process) = timelines.live_process(word.pid) {
+                    words.know(process, word.address, State::Gil);
+                }
+                return;
+            }
             Event::WaitStack(wait) => (wait.call, wait.stack, wait.weight),
             Event::Observation(seen) => (seen.call.flatten(), seen.stack, Nanos::from_millis(1)),
             _ => return,

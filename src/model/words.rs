@@ -22,6 +22,12 @@ impl Words {
         votes[state as usize] += weight + Nanos(1);
     }
 
+    /// Takes what is known of a word, against any number of stacks.
+    pub fn know(&mut self, process: ProcessId, address: u64, state: State) {
+        const CERTAIN: Nanos = Nanos(1 << 62);
+        self.votes.entry((process.0, address)).or_default()[state as usize] += CERTAIN;
+    }
+
     /// The state with the most votes; the first in the order of the budget if equal.
     pub fn state(&self, process: ProcessId, address: u64) -> Option<State> {
         let votes = self.votes.get(&(process.0, address))?;

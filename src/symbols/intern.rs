@@ -4,6 +4,7 @@ use crate::model::Definition;
 use crate::model::FastMap;
 use crate::model::Frame;
 use crate::model::FrameId;
+use crate::model::Line;
 use crate::model::Module;
 use crate::model::ModuleId;
 use crate::model::Stack;
@@ -50,6 +51,23 @@ impl Interner {
             define(Definition::Frame(Frame { module, address, lines: Vec::new() }));
         }
         (id, id == next)
+    }
+
+    /// A new frame that is no address but has a name; `number` tells it from others of `module`.
+    pub fn named(
+        &mut self,
+        module: ModuleId,
+        number: u64,
+        line: Line,
+        define: &mut dyn FnMut(Definition),
+    ) -> FrameId {
+        let next = FrameId(self.frames.len() as u32);
+        let id = *self.frames.entry((key(Some(module.0)), number)).or_insert(next);
+        if id == next {
+            let lines = vec![line];
+            define(Definition::Frame(Frame { module: Some(module), address: number, lines }));
+        }
+        id
     }
 
     /// The stack of frames given outermost first; `None` without any.

@@ -27,6 +27,7 @@ mod module;
 mod namer;
 mod object;
 mod resolve;
+mod script;
 mod signal;
 mod space;
 mod unwind;
@@ -37,6 +38,8 @@ use crate::model::Text;
 
 pub use namer::Namer;
 pub use object::ObjectFile;
+pub use script::Interpreter;
+pub use script::ScriptFrame;
 
 /// A new program image, as the kernel knows it right after exec.
 #[derive(Clone, Debug)]

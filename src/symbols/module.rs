@@ -18,6 +18,7 @@ use super::elf::UnwindSections;
 use super::files;
 use super::files::FileKey;
 use super::files::Wanted;
+use super::script::Interpreter;
 use super::signal;
 use super::signal::Trampolines;
 
@@ -75,6 +76,8 @@ pub(super) struct Module {
     pub key: Option<FileKey>,
     pub source: Option<Source>,
     pub elf: Option<Elf>,
+    /// What it has of CPython, if it has it.
+    pub python: Option<Interpreter>,
     /// Its id once a frame refers to it.
     pub id: Option<ModuleId>,
     /// Frames without names, with their addresses as linked (absolute ones where not linked).
@@ -94,6 +97,7 @@ impl Module {
             key: None,
             source: None,
             elf: None,
+            python: None,
             id: None,
             pending: Vec::new(),
             coarse: Vec::new(),
@@ -212,6 +216,9 @@ impl Modules {
             module.key = Some(opened.key);
             module.build_id = opened.elf.as_ref().map(|e| e.build_id.clone()).unwrap_or_default();
             module.elf = opened.elf;
+            let found = module.elf.as_ref().zip(module.source.as_ref());
+            module.python =
+                found.and_then(|(elf, source)| Interpreter::find(elf, source, &module.path));
         }
         index
     }

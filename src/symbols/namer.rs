@@ -33,6 +33,12 @@ use super::module::Modules;
 use super::resolve::Detail;
 use super::resolve::Resolver;
 use super::resolve::has_lines_later;
+use super::script::Interpreter;
+use super::script::Merged;
+use super::script::Part;
+use super::script::ScriptFrame;
+use super::script::Scripts;
+use super::script::merge;
 use super::space::MapsLine;
 use super::space::Region;
 use super::space::Space;
@@ -67,6 +73,7 @@ pub struct Namer {
     modules: Modules,
     caches: Caches,
     interner: Interner,
+    scripts: Scripts,
     resolver: Resolver,
     /// Names that were found when nobody was there to take them.
     ready: Vec<Definition>,
@@ -96,6 +103,7 @@ impl Default for Namer {
             modules,
             caches: Caches::default(),
             interner: Interner::default(),
+            scripts: Scripts::default(),
             resolver,
             ready: Vec::new(),
             counts: StackCounts::default(),
@@ -235,8 +243,23 @@ impl Namer {
         }
     }
 
+    /// Where a process has CPython, if it does: in its program or in a library.
+    pub fn interpreter(&self, pid: Pid) -> Option<Interpreter> {
+        let mut regions = self.processes.get(&pid)?.space.modules();
+        regions.find_map(|region| {
+            let python = self.modules.get(region.module).python.clone()?;
+            Some(Interpreter { bias: region.bias, ..python })
+        })
+    }
+
     /// Unwinds one stack and gives its id; new modules, frames and stacks go to `define` first.
-    pub fn stack(&mut self, raw: &RawStack, define: &mut dyn FnMut(Definition)) -> Option<StackId> {
+    /// `script`: the functions that an interpreter ran in it, innermost first.
+    pub fn stack(
+        &mut self,
+        raw: &RawStack,
+        script: &[ScriptFrame],
+        define: &mut dyn FnMut(Definition),
+    ) -> Option<StackId> {
         self.ready.drain(..).for_each(&mut *define);
         self.counts.taken += 1;
         let user = raw.registers.is_some() || !raw.chain.is_empty();
@@ -248,7 +271,7 @@ impl Namer {
             };
             walk = walked;
         }
-        if walk.places.is_empty() && raw.kernel.is_empty() {
+        if walk.places.is_empty() && raw.kernel.is_empty() && script.is_empty() {
             self.counts.failed += 1;
             return None;
         }
@@ -260,9 +283,7 @@ impl Namer {
             let mark = Place { module: Some(self.truncated), offset: 0, linked: 0 };
             frames.push(self.frame(mark, define));
         }
-        for place in walk.places.into_iter().rev() {
-            frames.push(self.frame(place, define));
-        }
+        self.user_frames(&walk, script, &mut frames, define);
         for (depth, &address) in raw.kernel.iter().enumerate().rev() {
             // As in user code: all but the innermost are return addresses.
             let at = if depth == 0 { address } else { address.saturating_sub(1) };
@@ -270,6 +291,34 @@ impl Namer {
             frames.push(self.frame(place, define));
         }
         self.interner.stack(frames.into_iter(), define)
+    }
+
+    /// Native frames and those of an interpreter, outermost first.
+    fn user_frames(
+        &mut self,
+        walk: &Walk,
+        script: &[ScriptFrame],
+        frames: &mut Vec<FrameId>,
+        define: &mut dyn FnMut(Definition),
+    ) {
+        if script.is_empty() {
+            frames.extend(walk.places.iter().rev().map(|&place| self.frame(place, define)));
+            return;
+        }
+        let part = |place: &Place| match place.module.map(|index| &self.modules.get(index).python) {
+            Some(Some(python)) if python.is_eval(place.linked) => Part::Eval,
+            Some(Some(_)) => Part::Machinery,
+            _ => Part::Other,
+        };
+        let parts: Vec<Part> = walk.places.iter().map(part).collect();
+        for merged in merge(&parts, walk.complete, script).into_iter().rev() {
+            frames.push(match merged {
+                Merged::Native(index) => self.frame(walk.places[index], define),
+                Merged::Script(index) => {
+                    self.scripts.frame(&script[index], &mut self.interner, define)
+                }
+            });
+        }
     }
 
     /// Unwinds, and once more if reading the process's mappings again may help.

@@ -277,6 +277,9 @@ impl EventEncoder {
             self.out.varint(backing.offset);
             self.out.string(backing.path.as_bytes());
         }
+        if let Some(gil) = e.gil {
+            self.out.varint(gil);
+        }
     }
 
     fn exit(&mut self, e: &Exit) {
@@ -327,7 +330,7 @@ fn lifecycle_tag(event: &Event) -> (u8, u8) {
             ExitKind::Alive => (EXIT, EXIT_ALIVE),
         },
         Event::Object(_) => (OBJECT, 0),
-        Event::Word(e) => (WORD, e.backing.is_some().into()),
+        Event::Word(e) => (WORD, u8::from(e.backing.is_some()) | u8::from(e.gil.is_some()) << 1),
         Event::Lost(e) => (LOST, e.cpu.is_some().into()),
         _ => (EXEC, 0),
     }

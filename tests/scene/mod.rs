@@ -238,7 +238,7 @@ impl Scene {
     /// What a futex word of a process is, as of now: its variable, or what it is shared in.
     pub fn word(&mut self, pid: u32, address: u64, symbol: &str, backing: Option<Backing>) {
         let (time, pid, symbol) = (Nanos(self.now[&pid]), Pid(pid), Text::from(symbol));
-        self.events.push(Event::Word(WordInfo { time, pid, address, symbol, backing }));
+        self.events.push(Event::Word(WordInfo { time, pid, address, symbol, backing, gil: None }));
     }
 
     /// Off the CPU for `ns`, for a reason nobody saw.

@@ -164,7 +164,7 @@ fn lifecycle() -> impl Strategy<Value = Event> {
                     offset,
                     path,
                 });
-                Event::Word(WordInfo { time, pid, address, symbol, backing })
+                Event::Word(WordInfo { time, pid, address, symbol, backing, gil: None })
             }),
         (time(), time(), lost_kind(), option::of(cpu()), number()).prop_map(
             |(from, to, what, cpu, count)| Event::Lost(Lost { from, to, what, cpu, count })

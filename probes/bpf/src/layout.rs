@@ -17,6 +17,10 @@ pub const KERNEL_FRAMES: usize = 64;
 pub const CHAIN_FRAMES: usize = 127;
 /// Bytes of user stack in a stack event, at most.
 pub const STACK_MAX_BYTES: usize = 16384;
+/// Python frames in a stack, at most.
+pub const PYTHON_FRAMES: usize = 96;
+/// In [`Python`]: this version has no such field.
+pub const PYTHON_ABSENT: u32 = 0xffff_ffff;
 
 /// `Interval::left`: ready, but another task got the CPU.
 pub const LEFT_PREEMPTED: u8 = 0;
@@ -61,6 +65,9 @@ pub const KIND_SAMPLE: u32 = 7;
 pub const KIND_WAIT: u32 = 8;
 /// A stack at the begin of a wait outside any call.
 pub const KIND_FAULT: u32 = 9;
+
+/// Python frames of the stack that follows.
+pub const KIND_PYTHON: u32 = 10;
 
 /// `Header::flags` of an exec: the command itself begins.
 pub const EXEC_ROOT: u32 = 1;
@@ -432,5 +439,63 @@ layouts! {
         seq: u32,
         /// Unused.
         pad: u32,
+    }
+    /// Where one process's Python keeps what is read: offsets in bytes. Value of the map `pythons`,
+    /// by process.
+    Python, 64, {
+        /// Address of `_PyRuntime`.
+        runtime: u64,
+        /// First interpreter, in that.
+        interpreters: u32,
+        /// Next interpreter.
+        interpreter_next: u32,
+        /// First thread of an interpreter.
+        interpreter_threads: u32,
+        /// Next thread.
+        thread_next: u32,
+        /// What `pthread_self` gives.
+        thread_pthread: u32,
+        /// Pointer to the innermost frame, or to what points to it.
+        thread_frame: u32,
+        /// Offset of the pointer in that, or absent.
+        cframe_frame: u32,
+        /// The caller's frame.
+        frame_previous: u32,
+        /// Code object.
+        frame_code: u32,
+        /// Instruction.
+        frame_instruction: u32,
+        /// Owner, or absent.
+        frame_owner: u32,
+        /// Whether C code called it, or absent.
+        frame_entry: u32,
+        /// Copy of the code, or absent.
+        frame_copy: u32,
+        /// Unused.
+        pad: u32,
+    }
+    /// A frame of Python.
+    PythonFrame, 24, {
+        /// Code object, tag bits included.
+        code: u64,
+        /// Instruction, in the form of the version.
+        instruction: u64,
+        /// Copy of the code.
+        copy: u32,
+        /// Owner.
+        owner: u8,
+        /// Whether C code called it.
+        entry: u8,
+        /// Unused.
+        pad: u16,
+    }
+    /// Begins the frames of the stack that follows; they stand behind it.
+    PythonEvent, 32, {
+        /// Whose, and when.
+        h: Header,
+        /// How many.
+        count: u32,
+        /// Whether there are more.
+        cut: u32,
     }
 }

@@ -24,6 +24,7 @@ pub struct Words {
 struct Known {
     symbol: Text,
     place: Option<Place>,
+    gil: Option<u64>,
 }
 
 impl Words {
@@ -36,6 +37,7 @@ impl Words {
         if !info.symbol.is_empty() {
             known.symbol = info.symbol.clone();
         }
+        known.gil = info.gil.or(known.gil);
         if let Some(backing) = &info.backing {
             let place = (backing.device, backing.inode, backing.offset);
             known.place = Some(place);
@@ -51,6 +53,11 @@ impl Words {
     pub fn symbol(&self, process: ProcessId, address: u64) -> Option<String> {
         let known = self.known.get(&(process, address))?;
         (!known.symbol.is_empty()).then(|| known.symbol.to_string())
+    }
+
+    /// The address of the GIL that a word is a part of.
+    pub fn gil(&self, process: ProcessId, address: u64) -> Option<u64> {
+        self.known.get(&(process, address))?.gil
     }
 
     /// The shared memory that a word lies in.

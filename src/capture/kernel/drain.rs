@@ -26,6 +26,7 @@ use crate::model::StartKind;
 use crate::model::Text;
 use crate::model::Tid;
 use crate::model::WaitStack;
+use crate::runtimes::cpython::Taken;
 use crate::symbols::Image;
 use crate::symbols::Mapping;
 use crate::symbols::RawStack;
@@ -105,7 +106,8 @@ impl KernelSource {
         while let Some(item) = loaded.stacks.next() {
             records += 1;
             bytes += item.len() + 8;
-            stack_record(&item, &mut self.jobs, &mut self.faults, sink);
+            let taken = &mut self.python_frames;
+            stack_record(&item, &mut self.jobs, &mut self.faults, taken, sink);
         }
         (records, bytes as f64 / f64::from(self.tuning.stack_ring_bytes))
     }
@@ -331,9 +333,20 @@ fn end_of_thread(
     sink(Record::Event(Event::Exit(Exit { time, tid, pid: Pid(event.h.pid), how, books })));
 }
 
-fn stack_record(item: &[u8], jobs: &mut Jobs, faults: &mut Faults, sink: Sink<'_>) -> Option<()> {
+fn stack_record(
+    item: &[u8],
+    jobs: &mut Jobs,
+    faults: &mut Faults,
+    taken: &mut PythonFrames,
+    sink: Sink<'_>,
+) -> Option<()> {
     let (header, _) = split::<layout::Header>(item)?;
     let (time, tid) = (Nanos(header.time), Tid(header.tid));
+    if header.kind == layout::KIND_PYTHON {
+        let (event, frames) = split::<layout::PythonEvent>(item)?;
+        taken.add(&event, frames);
+        return Some(());
+    }
     if header.kind == layout::KIND_OBJECT {
         let (event, rest) = split::<layout::ObjectEvent>(item)?;
         sink(Record::Event(Event::Object(ObjectInfo {
@@ -372,9 +385,36 @@ fn stack_record(item: &[u8], jobs: &mut Jobs, faults: &mut Faults, sink: Sink<'_
         // Its call was left by another way: the weight counts, without a place.
         sink(Record::Event(event));
     } else {
-        jobs.push(header.time, Job::Stack { raw, event });
+        let python = taken.take(header.tid, header.time);
+        jobs.push(header.time, Job::Stack { raw, python, event });
     }
     Some(())
+}
+
+/// Frames of Python that came before the stacks that they belong to, by thread and time.
+#[derive(Default)]
+pub struct PythonFrames(BTreeMap<(u32, u64), Vec<Taken>>);
+
+impl PythonFrames {
+    /// Frames whose stack was lost; more than are ever on their way.
+    const MOST: usize = 256;
+
+    fn add(&mut self, event: &layout::PythonEvent, frames: &[u8]) {
+        if self.0.len() >= Self::MOST {
+            self.0.clear();
+        }
+        let all = frames.chunks_exact(size_of::<layout::PythonFrame>());
+        let frames = all.take(event.count as usize).map(|bytes| {
+            let layout::PythonFrame { code, instruction, copy, owner, entry, .. } =
+                bytemuck::pod_read_unaligned(bytes);
+            Taken { code, instruction, copy, owner, entry }
+        });
+        self.0.insert((event.h.tid, event.h.time), frames.collect());
+    }
+
+    fn take(&mut self, tid: u32, time: u64) -> Vec<Taken> {
+        self.0.remove(&(tid, time)).unwrap_or_default()
+    }
 }
 
 fn raw_stack(event: &layout::StackEvent, bytes: &[u8]) -> RawStack {

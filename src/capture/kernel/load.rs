@@ -2,6 +2,7 @@
 
 use super::btf;
 use super::calls;
+use super::python;
 use crate::capture::CaptureError;
 use crate::capture::Options;
 use crate::capture::sys::descriptors::Samples;
@@ -82,6 +83,8 @@ pub struct Loaded {
     pub stacks: RingBuf<MapData>,
     /// Carries nothing, but must be emptied.
     pub bell: RingBuf<MapData>,
+    /// Processes whose Python frames are taken.
+    pub(super) pythons: python::Pythons,
     /// Their descriptors, which a program that is loaded later refers to by number.
     #[allow(dead_code)] // held, not used
     held: [MapData; 2],
@@ -197,6 +200,7 @@ impl Loaded {
             lifecycle: ring_buffer(&mut ebpf, "lifecycle")?,
             stacks: ring_buffer(&mut ebpf, "stacks")?,
             bell: ring_buffer(&mut ebpf, "bell")?,
+            pythons: python::map(&mut ebpf)?,
             ebpf,
             cpus,
             rings,
@@ -420,7 +424,7 @@ fn os(doing: &str, source: io::Error) -> CaptureError {
     CaptureError::Os { doing: doing.to_owned(), source }
 }
 
-fn broken(what: &str) -> CaptureError {
+pub(super) fn broken(what: &str) -> CaptureError {
     os("loading the BPF programs", io::Error::other(what.to_owned()))
 }
 

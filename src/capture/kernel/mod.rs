@@ -11,6 +11,7 @@ mod living;
 mod load;
 mod pace;
 mod pending;
+mod python;
 
 pub use load::Tuning;
 
@@ -34,6 +35,7 @@ use crate::model::Record;
 use crate::model::Tier;
 use adopt::Bases;
 use bytemuck::Zeroable as _;
+use drain::PythonFrames;
 use living::Living;
 use load::Loaded;
 use pace::Pace;
@@ -63,6 +65,7 @@ pub struct KernelSource {
     drained_ns: u64,
     jobs: Jobs,
     faults: Faults,
+    python_frames: PythonFrames,
     living: Living,
     bases: Bases,
     niceness: Option<i32>,
@@ -93,6 +96,7 @@ impl KernelSource {
             drained_ns: 0,
             jobs: Jobs::default(),
             faults: Faults::new(options.wait_stacks),
+            python_frames: PythonFrames::default(),
             living: Living::default(),
             bases: Bases::default(),
             niceness: None,
@@ -188,6 +192,9 @@ impl KernelSource {
         if let Some(naming) = &mut self.naming {
             self.jobs.send_until(looked, naming);
             naming.drain(sink);
+            if let Some(loaded) = &mut self.loaded {
+                naming.pythons().iter().for_each(|found| loaded.take_python(found));
+            }
         }
         let fill = life_fill.max(interval_fill).max(stack_fill).min(1.0);
         Progress { records: lives + intervals + stacks, fill }

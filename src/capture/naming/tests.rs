@@ -22,7 +22,7 @@ fn sample(time: u64) -> Event {
 
 fn stack_job(time: u64, bytes: usize) -> Job {
     let raw = RawStack { pid: Pid(1), bytes: vec![0; bytes], ..RawStack::default() };
-    Job::Stack { raw, event: sample(time) }
+    Job::Stack { raw, python: Vec::new(), event: sample(time) }
 }
 
 /// Gives each stack the next id, waits where told, panics where told.
@@ -39,7 +39,12 @@ impl Backend for Fake {
     fn note(&mut self, _job: &Job) {
         self.noted += 1;
     }
-    fn stack(&mut self, _raw: &RawStack, define: &mut dyn FnMut(Definition)) -> Option<StackId> {
+    fn stack(
+        &mut self,
+        _raw: &RawStack,
+        _python: &[Taken],
+        define: &mut dyn FnMut(Definition),
+    ) -> Option<StackId> {
         if let Some(gate) = self.gate.take() {
             let _ = gate.recv();
         }
@@ -52,7 +57,7 @@ impl Backend for Fake {
     fn word(&mut self, time: Nanos, pid: Pid, word: FutexWord) -> Option<WordInfo> {
         let FutexWord { address, .. } = word;
         let symbol = Text::from("lock_a");
-        (address != 0).then_some(WordInfo { time, pid, address, symbol, backing: None })
+        (address != 0).then_some(WordInfo { symbol, ..WordInfo::new(time, pid, address) })
     }
     fn name(&mut self, limit: Option<usize>, _define: &mut dyn FnMut(Definition)) {
         assert!(!self.panics_in_names || limit.is_some(), "as the test asked");

@@ -100,7 +100,7 @@ impl Look {
         }
         let event = Event::Observation(self.observation);
         match (self.stack, naming) {
-            (Some(raw), Some(naming)) => naming.send(Job::Stack { raw, event }),
+            (Some(raw), Some(naming)) => naming.send(Job::Stack { raw, python: Vec::new(), event }),
             _ => events(event),
         }
     }

@@ -146,7 +146,7 @@ impl Machine {
                         weight: self.period,
                         stack: None,
                     });
-                    out(Output::Job(Job::Stack { raw: sample.stack, event }));
+                    out(Output::Job(Job::Stack { raw: sample.stack, python: Vec::new(), event }));
                 }
             }
             // The event's own counters are earlier and tell samples from switches.

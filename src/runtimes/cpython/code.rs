@@ -102,6 +102,11 @@ impl Codes {
         self.met.get(&address).filter(|code| code.checked == self.now)
     }
 
+    /// The code object that was at an address when it was last looked at.
+    pub fn last_seen(&self, address: u64) -> Option<&Code> {
+        self.met.get(&address)
+    }
+
     /// Checks or reads code objects: each that is one is [`known`](Self::known) afterwards.
     pub fn check(&mut self, memory: &dyn Memory, layout: &Layout, addresses: &[u64]) {
         let size = layout.code_bytes as usize;

@@ -20,6 +20,7 @@ mod reader;
 mod states;
 mod strings;
 mod tables;
+mod taken;
 mod unknown;
 mod version;
 
@@ -49,5 +50,6 @@ pub use states::Interpreter;
 pub use states::MOST_INTERPRETERS;
 pub use states::MOST_THREADS;
 pub use states::Thread;
+pub use taken::Taken;
 pub use unknown::Unknown;
 pub use version::Version;

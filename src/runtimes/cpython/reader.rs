@@ -102,12 +102,7 @@ impl Reader {
     /// Of the interpreter at `place`. Refuses what it does not know, and what is not as the
     /// layout says. [`Unknown::NotRunning`] may be over a little later.
     pub fn open(memory: &dyn Memory, place: &Place) -> Result<Self, Unknown> {
-        let start = memory
-            .bytes(place.runtime, START_BYTES)
-            .or_else(|| memory.bytes(place.runtime, FEWER_BYTES))
-            .ok_or(Unknown::Unreadable)?;
-        let told = place.version_at.and_then(|at| memory.u64(at)).and_then(Version::from_hex);
-        let layout = Layout::new(&start, told.or(place.version))?;
+        let layout = Layout::at(memory, place)?;
         let reader = Self {
             layout,
             runtime: place.runtime,
@@ -329,6 +324,18 @@ impl Reader {
         (0..threads.len()).map(|index| first(index).unwrap_or(0)).collect()
     }
 
+    /// Makes code objects ready to be asked for by [`code`](Self::code), as a snapshot does.
+    pub fn learn(&mut self, memory: &dyn Memory, codes: &[u64]) {
+        self.codes.expire();
+        self.codes.check(memory, &self.layout, codes);
+    }
+
+    /// The code object that lay at an address when that was last asked: for a process that is
+    /// no more.
+    pub fn code_as_last_seen(&self, address: u64) -> Option<&Code> {
+        self.codes.last_seen(address)
+    }
+
     /// The code object at an address that a frame of the last snapshot (or call of
     /// [`stacks`](Self::stacks)) names. `None` where there is none.
     pub fn code(&self, address: u64) -> Option<&Code> {
@@ -353,6 +360,18 @@ impl Reader {
         let kind = memory.u64(address + u64::from(self.layout.object_type))?;
         let kind = strings::type_name(memory, &self.layout, kind)?;
         Some(Object { address, kind })
+    }
+}
+
+impl Layout {
+    /// That of the interpreter at `place`, which need not have begun to run.
+    pub fn at(memory: &dyn Memory, place: &Place) -> Result<Self, Unknown> {
+        let start = memory
+            .bytes(place.runtime, START_BYTES)
+            .or_else(|| memory.bytes(place.runtime, FEWER_BYTES))
+            .ok_or(Unknown::Unreadable)?;
+        let told = place.version_at.and_then(|at| memory.u64(at)).and_then(Version::from_hex);
+        Self::new(&start, told.or(place.version))
     }
 }
 

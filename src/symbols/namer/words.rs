@@ -88,11 +88,9 @@ impl Namer {
             None => self.variable(pid, address),
         };
         (backing.is_some() || symbol.is_some()).then(|| WordInfo {
-            time,
-            pid,
-            address,
             symbol: symbol.map(|name| Text::from(name.as_str())).unwrap_or_default(),
             backing,
+            ..WordInfo::new(time, pid, address)
         })
     }
 

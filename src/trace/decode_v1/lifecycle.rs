@@ -87,7 +87,8 @@ impl Events {
                 path: text(input)?,
             })
         };
-        Ok(WordInfo { time, pid, address, symbol, backing })
+        let gil = if detail & 2 == 0 { None } else { Some(input.varint()?) };
+        Ok(WordInfo { time, pid, address, symbol, backing, gil })
     }
 
     fn exit(&mut self, time: Nanos, detail: u8) -> Result<Event, Malformed> {

@@ -1,0 +1,178 @@
+/* Stacks of Python: the interpreter's own frames of the thread that is current, in which state
+ * nothing can change them. The recorder says where a process's interpreter is and where its
+ * build keeps things, and turns addresses of code into names. */
+#ifndef TIMESINK_PYTHON_H
+#define TIMESINK_PYTHON_H
+
+#define PYTHON_INTERPRETERS 8
+#define PYTHON_THREADS 128
+#define PYTHON_FRAMES 96
+#define PYTHON_ABSENT 0xffffffff
+
+/* Where one process's interpreter keeps what is read: offsets in bytes, PYTHON_ABSENT for what its
+ * version does not have. The recorder's `Layout` says what each is. */
+struct python {
+	__u64 runtime;
+	__u32 interpreters;
+	__u32 interpreter_next;
+	__u32 interpreter_threads;
+	__u32 thread_next;
+	__u32 thread_pthread;
+	__u32 thread_frame;
+	__u32 cframe_frame;
+	__u32 frame_previous;
+	__u32 frame_code;
+	__u32 frame_instruction;
+	__u32 frame_owner;
+	__u32 frame_entry;
+	__u32 frame_copy;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct python) == 64, "python");
+
+struct python_frame {
+	__u64 code; /* tag bits included */
+	__u64 instruction;
+	__u32 copy;
+	__u8 owner;
+	__u8 entry;
+	__u16 pad;
+};
+_Static_assert(sizeof(struct python_frame) == 24, "python_frame");
+
+/* Comes right before the stack of the same thread and time. */
+struct python_event {
+	struct header h;
+	__u32 count;
+	__u32 cut; /* there are more frames */
+	struct python_frame frames[PYTHON_FRAMES];
+};
+_Static_assert(sizeof(struct python_event) == 32 + 24 * PYTHON_FRAMES, "python_event");
+_Static_assert(sizeof(struct python_event) <= sizeof(struct stack_event), "fits into a room");
+
+/* By process. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct python);
+} pythons SEC(".maps");
+
+/* The interpreter's struct of a thread, once found; how often none was. */
+struct python_thread {
+	__u64 address;
+	__u64 misses;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct python_thread);
+} python_threads SEC(".maps");
+
+static __always_inline __u64 user_word(__u64 address)
+{
+	__u64 word = 0;
+	bpf_probe_read_user(&word, sizeof(word), (void *)address);
+	return word;
+}
+
+/* The interpreter knows a thread by the address of the C library's struct for it, to which the
+ * thread's segment register points. */
+static __always_inline __u64 pthread_of(struct task_struct *task)
+{
+#if defined(__TARGET_ARCH_x86)
+	return task->thread.fsbase;
+#else
+	return 0;
+#endif
+}
+
+static __noinline __u64 find_python_thread(struct python *p, __u64 pthread)
+{
+	if (!p)
+		return 0;
+	__u64 interpreter = user_word(p->runtime + p->interpreters);
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < PYTHON_INTERPRETERS && interpreter; i++) {
+		__u64 thread = user_word(interpreter + p->interpreter_threads);
+#pragma clang loop unroll(disable)
+		for (int j = 0; j < PYTHON_THREADS && thread; j++) {
+			if (user_word(thread + p->thread_pthread) == pthread)
+				return thread;
+			thread = user_word(thread + p->thread_next);
+		}
+		interpreter = user_word(interpreter + p->interpreter_next);
+	}
+	return 0;
+}
+
+/* That of the current thread; 0 for one that the interpreter does not know. Such a thread is looked
+ * for ever more rarely. */
+static __noinline __u64 python_thread_of(struct python *p, struct task_struct *task)
+{
+	__u64 pthread = pthread_of(task);
+	struct python_thread *known = bpf_task_storage_get(&python_threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!p || !known || !pthread)
+		return 0;
+	if (known->address && user_word(known->address + p->thread_pthread) == pthread)
+		return known->address;
+	known->address = 0;
+	if (known->misses > 64 && (known->misses & (known->misses - 1))) {
+		known->misses++;
+		return 0;
+	}
+	known->address = find_python_thread(p, pthread);
+	known->misses = known->address ? 0 : known->misses + 1;
+	return known->address;
+}
+
+/* Sends the Python frames of the current thread, if it is in any. `room` is one that is free. */
+static __noinline int python_stack(struct task_struct *task, __u32 tgid, __u64 now, __u32 which)
+{
+	struct python *p = bpf_map_lookup_elem(&pythons, &tgid);
+	if (!p)
+		return 0;
+	struct python_event *e = room(which);
+	__u64 thread = python_thread_of(p, task);
+	if (!e || !thread)
+		return 0;
+	__u64 frame = user_word(thread + p->thread_frame);
+	if (p->cframe_frame != PYTHON_ABSENT && frame)
+		frame = user_word(frame + p->cframe_frame);
+	__u32 count = 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < PYTHON_FRAMES; i++) {
+		if (!frame)
+			break;
+		struct python_frame *f = &e->frames[i];
+		f->code = user_word(frame + p->frame_code);
+		f->instruction = user_word(frame + p->frame_instruction);
+		f->owner = 0;
+		f->entry = 0;
+		f->copy = 0;
+		f->pad = 0;
+		if (p->frame_owner != PYTHON_ABSENT)
+			bpf_probe_read_user(&f->owner, 1, (void *)(frame + p->frame_owner));
+		if (p->frame_entry != PYTHON_ABSENT)
+			bpf_probe_read_user(&f->entry, 1, (void *)(frame + p->frame_entry));
+		if (p->frame_copy != PYTHON_ABSENT)
+			bpf_probe_read_user(&f->copy, 4, (void *)(frame + p->frame_copy));
+		frame = user_word(frame + p->frame_previous);
+		count = i + 1;
+	}
+	if (!count)
+		return 0;
+	fill_header(&e->h, KIND_PYTHON, now, task->pid, tgid);
+	e->count = count;
+	e->cut = frame != 0;
+	__u32 size = offsetof(struct python_event, frames) + count * sizeof(struct python_frame);
+	if (size > sizeof(*e))
+		return 0;
+	bpf_ringbuf_output(&stacks, e, size, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+#endif

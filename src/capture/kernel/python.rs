@@ -1,0 +1,59 @@
+//! Telling the programs which processes run Python, and where their interpreters keep things.
+
+use super::load::Loaded;
+use super::load::broken;
+use crate::capture::CaptureError;
+use crate::capture::python::Found;
+use crate::runtimes::cpython::Layout;
+use aya::Ebpf;
+use aya::maps::HashMap;
+use aya::maps::MapData;
+use timesink_bpf::layout;
+
+/// The map `pythons`, by process.
+pub type Pythons = HashMap<MapData, u32, [u8; size_of::<layout::Python>()]>;
+
+/// Takes the map out of the loaded object.
+pub fn map(ebpf: &mut Ebpf) -> Result<Pythons, CaptureError> {
+    let map = ebpf.take_map("pythons").ok_or_else(|| broken("no map pythons"))?;
+    HashMap::try_from(map).map_err(|error| broken(&error.to_string()))
+}
+
+impl Loaded {
+    /// From now on frames of Python are taken in a process, or no longer. Where there are more
+    /// such processes than the map holds, the later ones have native stacks only.
+    pub fn take_python(&mut self, found: &Found) {
+        let (pid, python) = found;
+        let result = match python {
+            Some((runtime, layout)) => {
+                let value = python_of(*runtime, layout);
+                self.pythons.insert(pid.0, bytemuck::cast::<_, [u8; 64]>(value), 0)
+            }
+            None => self.pythons.remove(&pid.0),
+        };
+        // The map is full, or the process was never in it.
+        drop(result);
+    }
+}
+
+fn python_of(runtime: u64, from: &Layout) -> layout::Python {
+    layout::Python {
+        runtime,
+        interpreters: from.runtime_interpreters,
+        interpreter_next: from.interpreter_next,
+        interpreter_threads: from.interpreter_threads,
+        thread_next: from.thread_next,
+        thread_pthread: from.thread_pthread,
+        thread_frame: from.thread_frame,
+        cframe_frame: from.cframe_frame,
+        frame_previous: from.frame_previous,
+        frame_code: from.frame_code,
+        frame_instruction: from.frame_instruction,
+        frame_owner: from.frame_owner,
+        frame_entry: from.frame_entry,
+        frame_copy: from.frame_copy,
+        pad: 0,
+    }
+}
+
+const _: () = assert!(layout::PYTHON_ABSENT == crate::runtimes::cpython::ABSENT);

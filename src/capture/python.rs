@@ -1,0 +1,232 @@
+//! Processes that run Python: where their interpreter is, whose frames are whose, and which
+//! futex words are those of the GIL.
+//!
+//! Asked by the naming thread, so that reading the memory of a process never delays draining. What
+//! cannot be read, or is of a version that is not known, leaves the native view as it is and is
+//! said once.
+
+use super::sys::process_vm::ProcessMemory;
+use crate::model::FastMap;
+use crate::model::FastSet;
+use crate::model::Pid;
+use crate::model::Text;
+use crate::runtimes::MemoryExt as _;
+use crate::runtimes::cpython::GilPart;
+use crate::runtimes::cpython::Layout;
+use crate::runtimes::cpython::Module;
+use crate::runtimes::cpython::Place;
+use crate::runtimes::cpython::Reader;
+use crate::runtimes::cpython::Taken;
+use crate::runtimes::cpython::Unknown;
+use crate::symbols::Interpreter;
+use crate::symbols::ScriptFrame;
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+
+/// A process whose Python frames can be taken from now on, or (`None`) no longer.
+pub type Found = (Pid, Option<(u64, Layout)>);
+
+/// Interpreters that are opened again and again before they have started to run.
+const MOST_TRIES: u32 = 10_000;
+
+/// Ended processes that are remembered.
+const MOST_EXITED: usize = 64;
+
+/// One process with an interpreter.
+struct Python {
+    memory: ProcessMemory,
+    place: Place,
+    layout: Layout,
+    /// Once the interpreter runs.
+    reader: Option<Reader>,
+    tries: u32,
+    /// The GILs as last read.
+    gils: Vec<u64>,
+    /// Their words that were told of.
+    told: FastSet<u64>,
+    exited: bool,
+}
+
+impl Python {
+    fn new(memory: ProcessMemory, place: Place, layout: Layout) -> Self {
+        let (gils, told) = (Vec::new(), FastSet::default());
+        Self { memory, place, layout, reader: None, tries: 0, gils, told, exited: false }
+    }
+
+    /// Its reader, as soon as there is one.
+    fn reader(&mut self) -> Option<&mut Reader> {
+        if self.reader.is_none() && self.tries < MOST_TRIES {
+            self.tries += 1;
+            match Reader::open(&self.memory, &self.place) {
+                Ok(reader) => self.reader = Some(reader),
+                Err(Unknown::NotRunning | Unknown::Unreadable) => {}
+                Err(_) => self.tries = MOST_TRIES,
+            }
+        }
+        self.reader.as_mut()
+    }
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Pythons {
+    processes: FastMap<Pid, Python>,
+    exited: VecDeque<Pid>,
+    /// Not handed on yet.
+    found: Vec<Found>,
+    /// What could not be read and why, with the number of processes.
+    unknown: BTreeMap<String, u64>,
+    /// Frames whose code had no name any more.
+    nameless: u64,
+    named: u64,
+}
+
+impl Pythons {
+    /// A process has mapped a file with an interpreter.
+    pub fn meet(&mut self, pid: Pid, interpreter: &Interpreter) {
+        if self.processes.contains_key(&pid) {
+            return;
+        }
+        let path = interpreter.path.to_string();
+        let module = Module {
+            path: &path,
+            bias: interpreter.bias,
+            runtime: interpreter.runtime,
+            section: interpreter.section,
+            version: interpreter.version,
+        };
+        let Some(place) = Place::of(&module) else { return };
+        let memory = ProcessMemory(pid);
+        match Layout::at(&memory, &place) {
+            Ok(layout) => {
+                self.found.push((pid, Some((place.runtime, layout))));
+                self.processes.insert(pid, Python::new(memory, place, layout));
+            }
+            // Gone before anybody could look: nothing to say.
+            Err(Unknown::Unreadable) => {}
+            Err(reason) => *self.unknown.entry(format!("{path}: {reason}")).or_default() += 1,
+        }
+    }
+
+    /// A child begins as a copy of its parent.
+    pub fn fork(&mut self, parent: Pid, child: Pid) {
+        let Some(Python { place, layout, .. }) = self.processes.get(&parent) else { return };
+        let (place, layout) = (*place, *layout);
+        self.found.push((child, Some((place.runtime, layout))));
+        let memory = ProcessMemory(child);
+        self.processes.insert(child, Python::new(memory, place, layout));
+    }
+
+    /// A process ended. What was learnt of it stays for a while: its last stacks may come still.
+    pub fn exit(&mut self, pid: Pid) {
+        let Some(python) = self.processes.get_mut(&pid) else { return };
+        python.exited = true;
+        self.found.push((pid, None));
+        self.exited.push_back(pid);
+        if self.exited.len() > MOST_EXITED
+            && let Some(oldest) = self.exited.pop_front()
+            && self.processes.get(&oldest).is_some_and(|python| python.exited)
+        {
+            self.processes.remove(&oldest);
+        }
+    }
+
+    /// A process runs another program, or is a new one with an old one's id.
+    pub fn forget(&mut self, pid: Pid) {
+        if self.processes.remove(&pid).is_some() {
+            self.found.push((pid, None));
+        }
+    }
+
+    /// Processes found and forgotten since the last call.
+    pub fn found(&mut self) -> Vec<Found> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// The functions in a chain of frames that was taken in the process, innermost first.
+    pub fn functions(&mut self, pid: Pid, taken: &[Taken]) -> Vec<ScriptFrame> {
+        let Some(python) = self.processes.get_mut(&pid) else { return Vec::new() };
+        let frames = python.layout.frames_taken(&python.memory, taken);
+        if python.reader().is_none() {
+            return Vec::new();
+        }
+        let Python { memory, reader: Some(reader), place, .. } = python else { return Vec::new() };
+        let mut codes: Vec<u64> = frames.iter().map(|frame| frame.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        // One that is gone can tell nothing new, and what was learnt of it stays true.
+        let alive = memory.u64(place.runtime).is_some();
+        if alive {
+            reader.learn(memory, &codes);
+        }
+        let mut functions = Vec::with_capacity(frames.len());
+        for frame in frames {
+            let code =
+                if alive { reader.code(frame.code) } else { reader.code_as_last_seen(frame.code) };
+            self.named += u64::from(code.is_some());
+            self.nameless += u64::from(code.is_none());
+            functions.push(match code {
+                Some(code) => ScriptFrame {
+                    function: code.name.to_string(),
+                    file: code.file.clone(),
+                    line: code.line(frame.instruction),
+                    entry: frame.entry,
+                },
+                None => ScriptFrame {
+                    function: "[a Python function that is gone]".to_owned(),
+                    file: Text::from("[python]"),
+                    line: None,
+                    entry: frame.entry,
+                },
+            });
+        }
+        functions
+    }
+
+    /// The GIL that a futex word is a part of, by its address, the first time that it is asked for.
+    pub fn gil_of(&mut self, pid: Pid, address: u64) -> Option<u64> {
+        let python = self.processes.get_mut(&pid)?;
+        (!python.told.contains(&address)).then_some(())?;
+        python.reader()?;
+        let Python { memory, reader: Some(reader), gils, told, .. } = python else { return None };
+        let layout = *reader.layout();
+        let of = |gils: &[u64]| {
+            let part = |gil: &&u64| {
+                let part = layout.gil_part(**gil, address);
+                part.is_some_and(|part| part != GilPart::Fields)
+            };
+            gils.iter().find(part).copied()
+        };
+        // A subinterpreter with a GIL of its own may be newer than what was read.
+        let gil = of(gils).or_else(|| {
+            *gils = reader.gils(memory);
+            of(gils)
+        })?;
+        told.insert(address);
+        Some(gil)
+    }
+
+    /// What a reader of the report must know.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = self
+            .unknown
+            .iter()
+            .map(|(what, processes)| {
+                format!(
+                    "Python functions and the GIL of {processes} process{} are not shown, only the \
+                     interpreter's own code: {what}",
+                    if *processes == 1 { "" } else { "es" }
+                )
+            })
+            .collect();
+        let frames = self.named + self.nameless;
+        if self.nameless * 100 > frames {
+            warnings.push(format!(
+                "{} of {frames} frames of Python are without names: their functions or processes \
+                 were gone before they could be asked",
+                self.nameless
+            ));
+        }
+        warnings
+    }
+}
