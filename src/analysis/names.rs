@@ -146,6 +146,21 @@ pub fn is_python(frame: &FrameRow) -> bool {
     module.ends_with(".py") || matches!(module, "<string>" | "<stdin>") && frame.file.is_some()
 }
 
+/// What the program's own function called in Python's library to wait: `Queue.get`,
+/// `Thread.join`; `None` where it waited by itself (`with lock:`), or for what is no Python.
+pub fn python_call(rows: &[FrameRow]) -> Option<String> {
+    let mut python = rows.iter().rev().filter(|row| is_python(row)).peekable();
+    python.next_if(|row| !is_own(row)).map(|first| {
+        let mut outer = first;
+        while let Some(next) = python.next_if(|row| !is_own(row)) {
+            outer = next;
+        }
+        // Nobody's own function is around it: then the innermost says most.
+        let outer = if python.peek().is_none() { first } else { outer };
+        short(&outer.name)
+    })
+}
+
 /// Whether a frame lies in libc, the loader, the kernel or a language's own library.
 pub fn is_library(frame: &FrameRow) -> bool {
     if is_python(frame) {
@@ -228,6 +243,35 @@ mod tests {
         ] {
             assert_eq!(short(name), shown);
         }
+    }
+
+    #[test]
+    fn what_waits_in_pythons_library_is_called_by_what_the_program_called() {
+        let frame = |name: &str, file: &str| FrameRow {
+            name: name.to_owned(),
+            module: Some(file.to_owned()),
+            file: Some(file.to_owned()),
+            line: Some(3),
+        };
+        let threading = "/usr/lib/python3.11/threading.py";
+        let queue = "/usr/lib/python3.11/queue.py";
+        let own = frame("worker", "/srv/app.py");
+        let native = FrameRow {
+            name: "sem_wait".to_owned(),
+            module: Some("/lib/libc.so.6".to_owned()),
+            file: None,
+            line: None,
+        };
+        let get = frame("Queue.get", queue);
+        let stack = [frame("Thread.run", threading), own.clone(), get, native.clone()];
+        assert_eq!(python_call(&stack).as_deref(), Some("Queue.get"));
+        let waits = frame("Condition.wait", threading);
+        let stack = [own.clone(), frame("Queue.get", queue), waits.clone(), native.clone()];
+        assert_eq!(python_call(&stack).as_deref(), Some("Queue.get"));
+        assert_eq!(python_call(&[own, native.clone()]), None);
+        let pool = "/usr/lib/python3.11/concurrent/futures/thread.py";
+        let stack = [frame("Thread.run", threading), frame("_worker", pool), native];
+        assert_eq!(python_call(&stack).as_deref(), Some("_worker"));
     }
 
     #[test]

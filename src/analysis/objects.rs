@@ -465,6 +465,12 @@ impl Namer<'_> {
         self.words.symbol(process, address)
     }
 
+    /// What waited for it called in Python's library, where most of the waiting was.
+    fn python_call(&self, tally: &Tally) -> Option<String> {
+        let most = tally.sites.iter().max_by_key(|&(&stack, &(_, time))| (time, stack))?;
+        names::python_call(&names::frames(self.symbols, *most.0))
+    }
+
     /// What to call a futex word: by its variable or the memory that it is shared in, else by its
     /// address, and where it is waited for.
     fn word_label(
@@ -480,6 +486,9 @@ impl Namer<'_> {
             What::Word(process, _) if key.state == State::Gil => {
                 let process = &self.timelines.processes()[process.0 as usize];
                 Some(format!("GIL of {} [{}]", process.name, process.pid.0))
+            }
+            What::Word(..) if let Some(call) = self.python_call(tally) => {
+                Some(format!("{call}{at}"))
             }
             What::Word(_, address) => {
                 let symbol = self.symbol(key).unwrap_or_else(|| format!("{address:#x}"));

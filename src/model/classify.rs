@@ -393,11 +393,74 @@ const FILES: &[(&str, State)] = &[
 pub fn state_of_stack<'a>(
     innermost_first: impl Iterator<Item = (&'a str, Option<&'a str>)>,
 ) -> Option<State> {
+    let frames: Vec<(&str, Option<&str>)> = innermost_first.take(DEEPEST).collect();
+    let native = frames.iter().copied().filter(|(_, file)| !is_python(*file));
+    let first = state_of_native(native);
+    match state_of_python(&frames) {
+        Some(state) if first != Some(State::Gil) => Some(state),
+        _ => first,
+    }
+}
+
+/// Frames looked at.
+const DEEPEST: usize = 32;
+
+/// Whether a source file is one of Python's.
+fn is_python(file: Option<&str>) -> bool {
+    file.is_some_and(|file| file.ends_with(".py") || file == "<string>" || file == "<stdin>")
+}
+
+/// Functions of Python's library that wait, and where they are: without their class, which older
+/// versions do not tell.
+const PYTHON: &[(&str, &str, State)] = &[
+    ("_wait_for_tstate_lock", "/threading.py", State::Join),
+    ("join", "/threading.py", State::Join),
+    ("_shutdown", "/threading.py", State::Join),
+    ("_wait", "/threading.py", State::Join),
+    ("wait", "/threading.py", State::Condvar),
+    ("wait_for", "/threading.py", State::Condvar),
+    ("acquire", "/threading.py", State::Condvar),
+    ("_worker", "/concurrent/futures/thread.py", State::Condvar),
+    ("get", "/multiprocessing/queues.py", State::Condvar),
+    ("__enter__", "/multiprocessing/synchronize.py", State::Lock),
+];
+
+/// Functions of the interpreter under which a thread waits for one of Python's locks.
+const PYTHON_LOCKS: &[&str] =
+    &["PyThread_acquire_lock_timed", "acquire_timed", "_PyMutex_LockTimed", "_PyParkingLot_Park"];
+
+/// What Python says about a wait for one of its locks: innermost functions of its library, with a
+/// join around a condition deciding, or else that the program's own function takes a lock.
+fn state_of_python(innermost_first: &[(&str, Option<&str>)]) -> Option<State> {
+    let (native, python): (Vec<_>, Vec<_>) =
+        innermost_first.iter().copied().partition(|(_, file)| !is_python(*file));
+    let of = |(function, file): &(&str, Option<&str>)| {
+        let bare = function.rsplit('.').next().unwrap_or(function);
+        let row = PYTHON
+            .iter()
+            .find(|(name, path, _)| bare == *name && file.is_some_and(|file| file.ends_with(path)));
+        row.map(|row| row.2)
+    };
+    let first = python.first()?;
+    if of(first).is_none() {
+        let waits = |(function, _): &(&str, Option<&str>)| PYTHON_LOCKS.contains(function);
+        let takes = native.iter().any(waits)
+            && !native.iter().any(|(function, _)| function.contains("SimpleQueue"));
+        return takes.then_some(State::Lock);
+    }
+    const NEARBY: usize = 6;
+    let mut states = python.iter().take(NEARBY).map_while(of);
+    let inner = states.next();
+    if states.any(|state| state == State::Join) { Some(State::Join) } else { inner }
+}
+
+fn state_of_native<'a>(
+    innermost_first: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+) -> Option<State> {
     /// Frames between `Condvar::wait` and `Barrier::wait`, `park` and `scope`, with room for
     /// inlined helpers.
     const NEARBY: usize = 6;
     let mut states = innermost_first
-        .take(32)
         .map(|(function, file)| state_of_function(function).or_else(|| state_of_file(file?)));
     let first = states.find_map(|state| state)?;
     if !matches!(first, State::Condvar | State::Lock) {

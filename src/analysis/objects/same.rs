@@ -7,6 +7,8 @@
 //! * A parking lot (`parking_lot`, and what is built on it) lets each thread sleep on a word of
 //!   its own and keeps the queues elsewhere: the words tell threads apart, not locks. What is
 //!   waited for is known by where it is waited for: the function outside the library.
+//! * A condition of Python's `threading`, and so its queues, events and futures, makes a lock for each
+//!   wait. It is known the same way.
 
 use super::Key;
 use super::Tally;
@@ -40,6 +42,9 @@ pub fn unify(
         let Some(site) = heaviest(tally) else { continue };
         match (stacks.tells(site), key.what) {
             (Tells::Parked(caller), What::Word(process, _)) => {
+                if key.state == State::Gil {
+                    continue;
+                }
                 let slot = (key.state, process, caller);
                 same[index] = *parked.entry(slot).or_insert(index as u32);
             }
@@ -112,6 +117,10 @@ impl Stacks<'_> {
         let told = if parks {
             // Without a function outside the library nobody knows that two words are for one lock.
             names::call_site(self.symbols, stack).map_or(Tells::Nothing, Tells::Parked)
+        } else if let Some(call) = names::python_call(&frames) {
+            // Each wait for a condition of Python has a lock of its own.
+            let site = names::call_site(self.symbols, stack).unwrap_or_default();
+            Tells::Parked(format!("{call} {site}"))
         } else if has(&["pthread_cond_"]) {
             Tells::GlibcCondition
         } else {

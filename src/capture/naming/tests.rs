@@ -1,12 +1,15 @@
 //! The queue with stand-ins for the namer: order, bounds and failure.
 
 use super::*;
+use crate::model::Definition;
+use crate::model::FutexWord;
 use crate::model::Nanos;
 use crate::model::Sample;
 use crate::model::Stack;
 use crate::model::Text;
 use crate::model::Tid;
 use crate::model::WaitStack;
+use crate::model::WordInfo;
 use std::sync::mpsc::sync_channel;
 
 fn sample(time: u64) -> Event {
