@@ -257,6 +257,30 @@ fn a_gain_too_small_or_unsure_is_no_bottleneck() {
     assert_eq!(fires(&other, "lock-bottleneck").severity, Severity::Cost);
 }
 
+/// Halving what is done under a lock shortens that work, whoever waits for it. The lock is to blame only
+/// if it would clearly help that it kept nobody out.
+#[test]
+fn a_lock_that_keeps_nobody_up_is_no_bottleneck() {
+    let trace = contended();
+    let mut report = report(&trace);
+    let lock = id_of(&report, 0x1000);
+    let bottleneck = |report: &Report| {
+        found(report, "lock-bottleneck").iter().any(|f| f.severity == Severity::Bottleneck)
+    };
+    for (free, is) in
+        [([1.009, 1.047, 1.16], false), ([1.0, 1.04, 1.06], false), ([1.16, 1.2, 1.22], true)]
+    {
+        let [low, middle, high] = free;
+        report.whatif = vec![
+            tried(&format!("lock:{lock}*0.5"), 1.09, 1.088, 1.14),
+            tried(&format!("lock:{lock}=free"), middle, low, high),
+        ];
+        judge_again(&mut report, &trace);
+        assert_eq!(bottleneck(&report), is, "{free:?}");
+        assert_eq!(report.verdict.kind == "lock-bound", is, "{free:?}");
+    }
+}
+
 #[test]
 fn a_lock_that_nobody_queues_for_is_left_alone() {
     let mut play = Play::new();

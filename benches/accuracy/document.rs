@@ -67,8 +67,9 @@ fn states(text: &mut String, all: &[Series]) {
          with the call's own work; the report counts those as `runnable` and `running`, so a \
          wait may be found shorter by up to the last column, what these threads spent there. \
          `runnable` is measured by the scheduler's own count (schedstat), which begins when a \
-         task is queued, and the report when it is woken: it may be found longer by 10 us a \
-         wake.\n"
+         task is queued, and the report when it is woken: it may be found longer by {} us a \
+         wake.\n",
+        checks::WAKE_NS / 1_000
     );
     line!(
         text,

@@ -357,10 +357,13 @@ impl<'a> Evidence<'a> {
             .or_else(|| self.gain(&format!("lock:{lock}=")))
     }
 
-    /// Whether being kept out by a lock costs the run anything: not if it would end no sooner with a lock
-    /// that keeps nobody out. Then it may be long that it is held, but not that it is a lock.
+    /// Whether being kept out by a lock costs the run anything: not if it would end no sooner with a
+    /// lock that keeps nobody out. Then it may be long that it is held, but not that it is a lock. A
+    /// gain that may be less than one counts as is none.
     pub fn keeps_the_run_up(&self, lock: u32) -> bool {
-        self.gain(&format!("lock:{lock}=")).is_none_or(|gain| self.is_real(&gain))
+        self.gain(&format!("lock:{lock}=")).is_none_or(|gain| {
+            self.is_real(&gain) && gain.low.is_some_and(|low| low >= super::LEAST_GAIN)
+        })
     }
 
     /// Whether a gain is large and sure enough to speak of a bottleneck: not without an interval.
