@@ -163,8 +163,13 @@ pub fn find<'a>(report: &'a Value, kind: &str, function: &str) -> Option<&'a Val
 }
 
 fn mentions(value: &Value, function: &str) -> bool {
+    says(&value.to_string(), function)
+}
+
+/// Whether this word stands in a text.
+pub fn says(text: &str, function: &str) -> bool {
     let word = |c: char| c.is_alphanumeric() || c == '_';
-    value.to_string().split(|c| !word(c)).any(|part| part == function)
+    text.split(|c| !word(c)).any(|part| part == function)
 }
 
 /// Objects that are missing, or stand for only a part of the wait.
