@@ -106,6 +106,8 @@ pub struct Answer {
     pub after_ns: u64,
     /// The report's object that is changed, if it is one.
     pub object: Option<u32>,
+    /// What that is called.
+    pub label: Option<String>,
     /// What was decided on the way.
     pub notes: Vec<String>,
     /// What cannot be seen.
@@ -226,6 +228,18 @@ impl<'a> Replay<'a> {
         self.refused.as_deref()
     }
 
+    /// How long each lock was held, ns, by object id; nothing where nothing is claimed.
+    pub fn held(&self) -> BTreeMap<u32, u64> {
+        let mut held: BTreeMap<u32, u64> = BTreeMap::new();
+        for lock in self.model.locks.iter().filter(|_| self.refused.is_none()) {
+            if let Some(&id) = self.catalog.ids.get(lock.object as usize) {
+                let sum = held.entry(id).or_default();
+                *sum = sum.saturating_add(lock.held);
+            }
+        }
+        held
+    }
+
     /// Operations of the model: what one simulation costs.
     pub fn steps(&self) -> usize {
         self.model.len().max(1)
@@ -260,6 +274,8 @@ impl<'a> Replay<'a> {
         answer.speedup = before / after.max(1.0);
         answer.after_ns = after as u64;
         answer.object = resolved.object;
+        let row = resolved.object.and_then(|id| self.catalog.objects.get(id as usize));
+        answer.label = row.map(|row| row.label.clone());
         answer.notes.clone_from(&resolved.notes);
         if self.model.foreign > MUCH_FOREIGN {
             answer.notes.push(format!(
@@ -311,6 +327,7 @@ impl<'a> Replay<'a> {
             high: None,
             after_ns: 0,
             object: None,
+            label: None,
             notes: Vec::new(),
             blind_spots: BLIND_SPOTS,
             refused,

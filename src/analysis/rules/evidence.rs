@@ -104,6 +104,8 @@ pub struct LifeFacts {
     pub turns: Turns,
     /// It never came out of its last wait: object, state, since when (from the start of the run).
     pub stuck: Option<(u32, State, u64)>,
+    /// Who ended that wait all the same, with the process as a rule.
+    pub cut_by: Option<u32>,
 }
 
 /// Stretches of a thread between two waits for work.
@@ -237,6 +239,10 @@ impl<'a> Evidence<'a> {
             }
         }
         facts.stuck = walk.stuck(life, ids, history);
+        facts.cut_by = match walk.last.filter(|_| facts.stuck.is_some()) {
+            Some((Stay { ender: Ender::Thread(by), .. }, _)) => Some(by.0),
+            _ => None,
+        };
         if let Some(slot) = self.lives.get_mut(thread.0 as usize) {
             *slot = facts;
         }
