@@ -38,6 +38,10 @@
 //! ```
 #![deny(unsafe_code)]
 
+// Scenes that unit tests share with the tests in `tests/` name the crate as those do.
+#[cfg(test)]
+extern crate self as timesink;
+
 pub mod analysis;
 pub mod capture;
 pub mod cli;

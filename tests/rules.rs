@@ -3,259 +3,13 @@
 
 mod scene;
 
+use scene::play::contended;
+use scene::play::*;
 use scene::*;
-use std::collections::BTreeSet;
-use timesink::analysis::Finding;
 use timesink::analysis::Report;
 use timesink::analysis::Severity;
-use timesink::analysis::Target;
-use timesink::analysis::WhatIf;
-use timesink::analysis::analyse;
-use timesink::analysis::judge_again;
 use timesink::analysis::rules;
 use timesink::model::*;
-
-const MS: u64 = 1_000_000;
-const MAIN: u32 = 100;
-const LOCK: Call = Call {
-    number: FUTEX,
-    arg0: 0x1000,
-    arg1: 0x80,
-    arg2: 2,
-    fd: FdKind::None,
-    device: 0,
-    inode: 0,
-};
-const QUEUE: Call = Call { number: FUTEX, arg0: 0x2000, arg1: 0x189, ..LOCK };
-const JOIN: Call = Call { number: FUTEX, arg0: 0x3000, arg1: 0x109, ..LOCK };
-const TIMER: Call =
-    Call { number: NANOSLEEP, arg0: 0, arg1: 0, arg2: 0, fd: FdKind::None, device: 0, inode: 0 };
-const FOREIGN: u32 = 9;
-
-/// A scene with short words for what happens in it.
-struct Play(Scene);
-
-impl Play {
-    fn new() -> Self {
-        let mut scene = Scene::default();
-        scene.root(MAIN, b"/usr/bin/app", &["app"]);
-        Self(scene)
-    }
-
-    fn thread(&mut self, tid: u32, name: &str) {
-        self.0.thread(tid, MAIN, name.as_bytes());
-    }
-
-    /// Threads `name-TID`.
-    fn crew(&mut self, tids: &[u32], name: &str) {
-        for &tid in tids {
-            self.thread(tid, &format!("{name}-{tid}"));
-        }
-    }
-
-    fn end_all(&mut self, tids: &[u32]) {
-        for &tid in tids {
-            self.end(tid);
-        }
-    }
-
-    fn run(&mut self, tid: u32, ns: u64, at: &[&str]) {
-        let stack = self.0.stack(at);
-        self.0.run(tid, ns, Some(stack));
-    }
-
-    fn sleep(&mut self, tid: u32, ns: u64, at: &[&str]) {
-        let stack = self.0.stack(at);
-        self.0.wait(tid, ns, 0, TIMER, Some(stack));
-    }
-
-    /// Waits until an instant (from the start) in a call, woken by a thread that lets go.
-    fn until(&mut self, tid: u32, at: u64, call: Call, by: u32, stack: &[&str]) {
-        let stack = self.0.stack(stack);
-        let ns = (Scene::BEGIN + at).saturating_sub(self.0.now(tid));
-        self.0.wait_by(tid, ns, 0, Some(call), Some(stack), Some(Scene::waker(by, call)));
-    }
-
-    fn now(&self, tid: u32) -> u64 {
-        self.0.now(tid) - Scene::BEGIN
-    }
-
-    fn end(&mut self, tid: u32) {
-        self.0.end(tid, MAIN, None);
-    }
-
-    /// Main waits for threads, one after the other, and ends.
-    fn join(mut self, threads: &[u32]) -> MemoryTrace {
-        for &tid in threads {
-            let end = self.now(tid);
-            if end > self.now(MAIN) {
-                let call = Call { arg0: 0x30_0000 + u64::from(tid), ..JOIN };
-                self.until(MAIN, end, call, tid, &["main", "pthread_join"]);
-            }
-        }
-        self.0.end(MAIN, MAIN, Some(0));
-        self.0.build(&["app"])
-    }
-
-    fn finish(self) -> MemoryTrace {
-        self.join(&[])
-    }
-
-    /// Threads that take a first-come lock again and again: asleep under it, asleep outside.
-    fn lock_loop(
-        &mut self,
-        tids: &[u32],
-        names: [&str; 2],
-        word: u64,
-        times: [u64; 2],
-        until: u64,
-    ) {
-        let [settle, outside] = names;
-        let lock = Call { arg0: word, ..LOCK };
-        let mut wants: BTreeSet<(u64, u32)> = tids.iter().map(|&t| (self.now(t), t)).collect();
-        let mut last: Option<(u64, u32)> = None;
-        while let Some((at, tid)) = wants.pop_first() {
-            if at >= until {
-                continue;
-            }
-            if let Some((free, holder)) = last
-                && free > at
-            {
-                self.until(
-                    tid,
-                    free,
-                    lock,
-                    holder,
-                    &["start_thread", "work", settle, "__lll_lock_wait"],
-                );
-            }
-            self.sleep(tid, times[0], &["start_thread", "work", settle, "nap"]);
-            last = Some((self.now(tid), tid));
-            if times[1] > 0 {
-                self.sleep(tid, times[1], &["start_thread", "work", outside, "nap"]);
-            }
-            wants.insert((self.now(tid), tid));
-        }
-    }
-}
-
-fn found<'r>(report: &'r Report, rule: &str) -> Vec<&'r Finding> {
-    report.findings.iter().filter(|finding| finding.rule == rule).collect()
-}
-
-#[track_caller]
-fn fires<'r>(report: &'r Report, rule: &str) -> &'r Finding {
-    let all: Vec<&str> = report.findings.iter().map(|f| f.rule).collect();
-    let first = found(report, rule).into_iter().next();
-    first.unwrap_or_else(|| panic!("`{rule}` is not among {all:?}"))
-}
-
-#[track_caller]
-fn silent(report: &Report, rule: &str) {
-    let found = found(report, rule);
-    assert!(found.is_empty(), "`{rule}` found: {}", found[0].text);
-}
-
-fn report(trace: &MemoryTrace) -> Report {
-    let report = analyse(trace, None);
-    for finding in &report.findings {
-        assert!(rules::rule(finding.rule).is_some(), "{} has no rule", finding.rule);
-        assert!(!finding.text.is_empty() && !finding.advice.is_empty());
-        assert!(!finding.text.contains("  "), "{}", finding.text);
-    }
-    report
-}
-
-/// The same report after a replay said so.
-fn with_gain(trace: &MemoryTrace, change: &str, speedup: [f64; 3]) -> Report {
-    let mut report = report(trace);
-    let [low, middle, high] = speedup;
-    report.whatif = vec![tried(change, middle, low, high)];
-    judge_again(&mut report, trace);
-    report
-}
-
-fn tried(change: &str, speedup: f64, low: f64, high: f64) -> WhatIf {
-    WhatIf {
-        change: change.to_owned(),
-        object: None,
-        speedup,
-        low: Some(low),
-        high: Some(high),
-        target: Target { kind: "root-exit", id: None, text: "the run".to_owned() },
-        refused: None,
-    }
-}
-
-/// Workload 1 of the design: four threads, a lock held 3 ms of 10.
-fn contended() -> MemoryTrace {
-    let mut play = Play::new();
-    let tids = [101, 102, 103, 104];
-    play.crew(&tids, "worker");
-    play.lock_loop(&tids, ["settle", "prepare"], 0x1000, [3 * MS, 7 * MS], 300 * MS);
-    play.end_all(&tids);
-    play.join(&tids)
-}
-
-/// Workload 20: loggers queue for long on A, workers for short on B, and B decides.
-fn decoy() -> MemoryTrace {
-    let mut play = Play::new();
-    let loggers = [111, 112, 113, 114, 115, 116];
-    let workers = [101, 102, 103, 104];
-    play.crew(&loggers, "logger");
-    play.crew(&workers, "worker");
-    play.lock_loop(&loggers, ["write_log", "rest"], 0x1000, [10 * MS, 0], 230 * MS);
-    play.lock_loop(&workers, ["settle", "prepare"], 0x2000, [3 * MS, 7 * MS], 300 * MS);
-    play.end_all(&workers);
-    play.join(&workers)
-}
-
-fn id_of(report: &Report, address: u64) -> u32 {
-    report.objects.iter().find(|object| object.address == address).expect("the lock").id
-}
-
-#[test]
-fn a_lock_under_most_of_the_path_is_a_cost_until_replay_gains() {
-    let trace = contended();
-    let mut plain = report(&trace);
-    assert_eq!(fires(&plain, "lock-bottleneck").severity, Severity::Bottleneck, "by replay");
-    plain.whatif.clear();
-    judge_again(&mut plain, &trace);
-    let finding = fires(&plain, "lock-bottleneck");
-    assert_eq!(finding.severity, Severity::Cost);
-    assert!(
-        finding.text.contains("`settle`") && finding.text.contains("not known"),
-        "{}",
-        finding.text
-    );
-    assert_eq!(plain.verdict.kind, "lock-bound");
-    let headline = &plain.verdict.headline;
-    assert!(headline.contains("held in `settle`") && headline.contains("asleep"), "{headline}");
-
-    let lock = id_of(&plain, 0x1000);
-    let gained = with_gain(&trace, &format!("lock:{lock}*0.5"), [1.38, 1.41, 1.43]);
-    let finding = fires(&gained, "lock-bottleneck");
-    assert_eq!(finding.severity, Severity::Bottleneck);
-    assert_eq!(finding.gain.as_ref().map(|gain| gain.speedup), Some(1.41));
-    assert!(gained.verdict.headline.contains("1.41x [1.38-1.43]"), "{}", gained.verdict.headline);
-    assert_eq!(gained.findings[0].rule, "lock-bottleneck");
-}
-
-#[test]
-fn a_gain_too_small_or_unsure_is_no_bottleneck() {
-    let trace = contended();
-    let change = format!("lock:{}*0.5", id_of(&report(&trace), 0x1000));
-    for speedup in [[1.01, 1.02, 1.04], [0.97, 1.2, 1.5]] {
-        let report = with_gain(&trace, &change, speedup);
-        let any = report.findings.iter().any(|f| f.severity == Severity::Bottleneck);
-        assert!(!any, "{speedup:?}");
-        assert_ne!(report.verdict.kind, "lock-bound", "{speedup:?}");
-    }
-    // Another lock's gain is not this one's.
-    let other =
-        with_gain(&trace, &format!("{}1*0.5", change.trim_end_matches("*0.5")), [1.3, 1.4, 1.5]);
-    assert_eq!(fires(&other, "lock-bottleneck").severity, Severity::Cost);
-}
 
 #[test]
 fn a_lock_that_nobody_queues_for_is_left_alone() {
@@ -280,40 +34,6 @@ fn the_decoy_is_named_and_costs_nothing() {
     assert!(note.text.contains("`write_log`"), "{}", note.text);
     // And the lock that decides is not said to cost nothing.
     assert!(found(&report, "costless-wait").iter().all(|note| note.object != Some(b)));
-}
-
-/// A gain whose interval is not known is no proof.
-#[test]
-fn a_gain_without_an_interval_is_no_bottleneck() {
-    let trace = contended();
-    let mut report = report(&trace);
-    let lock = id_of(&report, 0x1000);
-    report.whatif =
-        vec![WhatIf { low: None, high: None, ..tried(&format!("lock:{lock}*0.5"), 1.4, 1.0, 1.0) }];
-    judge_again(&mut report, &trace);
-    assert!(report.findings.iter().all(|found| found.severity != Severity::Bottleneck));
-}
-
-#[test]
-fn a_gain_decides_between_two_locks() {
-    let trace = decoy();
-    let mut report = report(&trace);
-    let (a, b) = (id_of(&report, 0x1000), id_of(&report, 0x2000));
-    report.whatif = vec![
-        tried(&format!("lock:{a}*0.5"), 1.0, 0.99, 1.01),
-        tried(&format!("lock:{b}*0.5"), 1.41, 1.4, 1.42),
-    ];
-    judge_again(&mut report, &trace);
-    assert_eq!(report.verdict.object, Some(b));
-    let bottlenecks: Vec<Option<u32>> = report
-        .findings
-        .iter()
-        .filter(|f| f.severity == Severity::Bottleneck)
-        .map(|f| f.object)
-        .collect();
-    assert_eq!(bottlenecks, [Some(b)]);
-    let note = fires(&report, "costless-wait");
-    assert!(note.object == Some(a) && note.text.contains("replay"), "{}", note.text);
 }
 
 /// Two threads that take two locks in opposite order; a third
@@ -356,6 +76,126 @@ fn a_deadlock_is_printed_as_a_cycle() {
     assert!(report.verdict.headline.contains("probably"), "{}", report.verdict.headline);
     assert!(!finding.text.contains("held by"), "{}", finding.text);
     silent(&report, "lock-bottleneck");
+}
+
+/// Waits for ever: the end of the process cuts it short, and nobody let go.
+fn for_ever(play: &mut Play, tid: u32, call: Call, at: &[&str]) {
+    let waker = Waker { call: None, arg0: 0, ..Scene::waker(MAIN, call) };
+    let ns = 400 * MS - play.now(tid);
+    let stack = play.0.stack(at);
+    play.0.wait_by(tid, ns, 0, Some(call), Some(stack), Some(waker));
+}
+
+/// The worker waits for a lock; main, which took it after a wait if `seen`, waits for the worker.
+/// A third may be there, which could hold the lock.
+fn stuck_in_a_join(seen: bool, third: bool) -> MemoryTrace {
+    let mut play = Play::new();
+    play.crew(&[101, 103], "t");
+    play.0.word(MAIN, 0x1000, "guard", None);
+    if seen {
+        play.until(MAIN, 5 * MS, LOCK, 103, &["main", "take", "__lll_lock_wait"]);
+    }
+    if !third {
+        let gone = play.now(MAIN);
+        play.run(103, gone + MS, &["start_thread", "brief"]);
+        play.end(103);
+    }
+    play.run(101, 10 * MS, &["start_thread", "work"]);
+    for_ever(&mut play, 101, LOCK, &["start_thread", "work", "__lll_lock_wait"]);
+    let end = Call { arg0: 0x30_0000, arg2: 101, ..JOIN };
+    play.run(MAIN, 10 * MS, &["main", "stop"]);
+    for_ever(&mut play, MAIN, end, &["main", "stop", "pthread_join"]);
+    if third {
+        play.sleep(103, 400 * MS, &["start_thread", "nap"]);
+        play.end(103);
+    }
+    play.end(101);
+    play.finish()
+}
+
+#[test]
+fn a_deadlock_of_a_lock_and_a_join_is_printed_as_a_cycle() {
+    let proven = report(&stuck_in_a_join(true, true));
+    let text = &fires(&proven, "deadlock").text;
+    assert!(text.contains("`app` (100) waits in `stop` for the end of `t-101` (101)"), "{text}");
+    assert!(
+        text.contains("`t-101` (101) waits in `work` for lock `guard` held by `app`"),
+        "{text}"
+    );
+    assert!(proven.verdict.headline.starts_with("2 threads are deadlocked"), "{text}");
+    // Nobody saw who has the lock, but there is only one who can.
+    let likely = report(&stuck_in_a_join(false, false));
+    let text = &fires(&likely, "deadlock").text;
+    assert!(text.contains("which nobody can hold but `app` (100)"), "{text}");
+    assert!(likely.verdict.headline.contains("probably"), "{}", likely.verdict.headline);
+    // Or it may be a third, who is only slow.
+    silent(&report(&stuck_in_a_join(false, true)), "deadlock");
+}
+
+/// The reader holds a lock and waits at a pipe for the writer, who waits for the lock. It may be
+/// that another wrote to the pipe as well.
+fn stuck_at_a_pipe(other: bool) -> MemoryTrace {
+    let mut play = Play::new();
+    play.crew(&[101, 102, 103], "t");
+    let pipe = on(READ, 5, FdKind::Pipe, 77);
+    play.until(101, 5 * MS, LOCK, MAIN, &["start_thread", "read_all", "__lll_lock_wait"]);
+    for (writer, wrote) in [(102, true), (103, other)] {
+        if wrote {
+            let stack = play.0.stack(&["start_thread", "read_all", "__GI___libc_read"]);
+            play.0.wait(101, 2 * MS, 0, pipe, Some(stack));
+            play.0.ended_by(writer, 1, 6);
+        }
+    }
+    play.run(102, 20 * MS, &["start_thread", "write_all"]);
+    for_ever(&mut play, 101, pipe, &["start_thread", "read_all", "__GI___libc_read"]);
+    for_ever(&mut play, 102, LOCK, &["start_thread", "write_all", "__lll_lock_wait"]);
+    play.sleep(103, 400 * MS, &["start_thread", "nap"]);
+    play.end_all(&[101, 102, 103]);
+    play.sleep(MAIN, 400 * MS, &["main", "nap"]);
+    play.finish()
+}
+
+#[test]
+fn a_deadlock_of_a_lock_and_a_pipe_is_printed_as_a_cycle() {
+    let found = report(&stuck_at_a_pipe(false));
+    let text = &fires(&found, "deadlock").text;
+    assert!(
+        text.contains("`t-101` (101) waits in `read_all` for `t-102` (102), who alone wrote to it"),
+        "{text}"
+    );
+    assert!(text.contains("`t-102` (102) waits in `write_all` for lock 0x1000 held by"), "{text}");
+    assert!(found.verdict.headline.contains("probably"), "{}", found.verdict.headline);
+    silent(&report(&stuck_at_a_pipe(true)), "deadlock");
+}
+
+#[test]
+fn a_lock_with_a_name_is_called_by_it_everywhere() {
+    let named = |symbol: &str| {
+        let mut play = Play::new();
+        let tids = [101, 102, 103, 104];
+        play.crew(&tids, "worker");
+        if !symbol.is_empty() {
+            play.0.word(MAIN, 0x1000, symbol, None);
+        }
+        play.lock_loop(&tids, ["settle", "prepare"], 0x1000, [3 * MS, 7 * MS], 300 * MS);
+        play.end_all(&tids);
+        report(&play.join(&tids))
+    };
+    let report = named("lock_b");
+    let headline = &report.verdict.headline;
+    assert!(headline.contains("queue for the lock `lock_b` held in `settle`"), "{headline}");
+    let finding = fires(&report, "lock-bottleneck");
+    assert_eq!(finding.title, "lock `lock_b` held in `settle`");
+    assert!(finding.text.contains("the lock `lock_b` taken in `settle`"), "{}", finding.text);
+    let label = &report.objects[finding.object.expect("the lock") as usize].label;
+    assert!(label.starts_with("lock lock_b in `settle`"), "{label}");
+    assert!(
+        fires(&report, "model").text.contains("one lock `lock_b`, and"),
+        "{:?}",
+        report.findings
+    );
+    let headline = named("").verdict.headline;
+    assert!(headline.contains("queue for one lock held in `settle`"), "{headline}");
 }
 
 #[test]
@@ -1053,21 +893,6 @@ fn shares_are_of_the_quota_where_that_is_less() {
     }
     assert!(!tight.verdict.headline.contains("8 CPUs"), "{}", tight.verdict.headline);
     silent(&quota(None), "cpu-saturated");
-}
-
-#[test]
-fn a_gain_is_found_under_the_function_that_was_tried() {
-    let asleep = || {
-        let mut play = Play::new();
-        play.run(MAIN, 10 * MS, &["main", "begin"]);
-        play.sleep(MAIN, 90 * MS, &["main", "app::poll_all", "app::nap"]);
-        play.finish()
-    };
-    let gained = with_gain(&asleep(), "section:app::poll_all*0.5", [1.7, 1.8, 1.9]);
-    let gain = fires(&gained, "sleep-in-path").gain.as_ref().map(|gain| gain.speedup);
-    assert_eq!(gain, Some(1.8));
-    let other = with_gain(&asleep(), "section:app::poll*0.5", [1.7, 1.8, 1.9]);
-    assert!(fires(&other, "sleep-in-path").gain.is_none());
 }
 
 #[test]

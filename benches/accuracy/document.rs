@@ -2,12 +2,13 @@
 
 use crate::checks;
 use crate::measure::Series;
+use crate::measure::Simple;
 use crate::measure::Times;
+use crate::metrics::METRICS;
 use crate::stats::kendall;
 use crate::stats::median;
 use crate::stats::worst;
 use crate::table::State;
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 
@@ -67,8 +68,9 @@ fn states(text: &mut String, all: &[Series]) {
          with the call's own work; the report counts those as `runnable` and `running`, so a \
          wait may be found shorter by up to the last column, what these threads spent there. \
          `runnable` is measured by the scheduler's own count (schedstat), which begins when a \
-         task is queued, and the report when it is woken: it may be found longer by 10 us a \
-         wake.\n"
+         task is queued, and the report when it is woken: it may be found longer by {} us a \
+         wake.\n",
+        checks::WAKE_NS / 1_000
     );
     line!(
         text,
@@ -129,44 +131,70 @@ fn objects(text: &mut String, all: &[Series]) {
 }
 
 fn verdicts(text: &mut String, all: &[Series]) {
-    let metrics: BTreeSet<&String> = all.iter().flat_map(|series| series.metrics.keys()).collect();
     line!(text, "## Verdicts\n");
-    if metrics.is_empty() {
-        line!(text, "Rounds with the right kind of verdict, and with what decides named in it.\n");
-    } else {
-        line!(
-            text,
-            "Rounds with the right kind of verdict, and with what decides named in it; then what \
-             simple metrics would answer on the same trace.\n"
-        );
+    line!(
+        text,
+        "Rounds with the right kind of verdict, and with what decides named in it; then what \
+         simple metrics name on the same trace (in the last round), and in how many rounds that \
+         was what decides. Where nothing is to be named, only a lock or queue that is innocent \
+         is wrong.\n"
+    );
+    for (metric, what) in METRICS {
+        line!(text, "* *{metric}*: {what}.");
     }
-    let further: String = metrics.iter().flat_map(|name| [" ", name.as_str(), " |"]).collect();
-    line!(text, "| # | workload | expected | named | found | kind | named right |{further}");
-    line!(text, "|---|---|---|---|---|---:|---:|{}", "---|".repeat(metrics.len()));
+    let heads: String = METRICS.iter().flat_map(|(metric, _)| [" ", metric, " |"]).collect();
+    line!(text, "\n| # | workload | expected | named | found | kind | named right |{heads}");
+    line!(text, "|---|---|---|---|---|---:|---:|{}", "---|".repeat(METRICS.len()));
     for series in all {
-        let rounds = series.bare.len();
-        let found: Vec<&str> = series.verdicts.keys().map(String::as_str).collect();
-        let culprit = series.workload.verdict.culprit;
-        let (named, right) = if culprit.is_empty() {
-            ("any".to_owned(), "-".to_owned())
-        } else {
-            (format!("`{culprit}`"), format!("{}/{rounds}", series.right_culprit))
-        };
-        let further: String = metrics
-            .iter()
-            .flat_map(|name| [" ", series.metrics.get(*name).map_or("-", String::as_str), " |"])
-            .collect();
-        line!(
-            text,
-            "| {} | {} | {} | {named} | {} | {}/{rounds} | {right} |{further}",
-            series.workload.id,
-            series.workload.title,
-            series.workload.verdict.kinds.join(" or "),
-            found.join(", "),
-            series.right_kind
-        );
+        verdict(text, series);
     }
-    line!(text);
+    let named: Vec<&Series> =
+        all.iter().filter(|s| !s.workload.verdict.culprit.is_empty()).collect();
+    let whole = |right: usize, series: &Series| usize::from(2 * right > series.bare.len());
+    let ours: usize = named.iter().map(|series| whole(series.right_culprit, series)).sum();
+    let mut others = String::new();
+    for (index, (metric, _)) in METRICS.iter().enumerate() {
+        let right: usize = named.iter().map(|s| whole(s.metrics[index].right, s)).sum();
+        let _ = write!(others, ", {metric} {right}");
+    }
+    line!(
+        text,
+        "\nOf {} workloads with something to name, right in most rounds: timesink {ours}{others}.\n",
+        named.len()
+    );
+}
+
+fn verdict(text: &mut String, series: &Series) {
+    let rounds = series.bare.len();
+    let found: Vec<&str> = series.verdicts.keys().map(String::as_str).collect();
+    let culprit = series.workload.verdict.culprit;
+    let (named, right) = if culprit.is_empty() {
+        ("any".to_owned(), "-".to_owned())
+    } else {
+        (format!("`{culprit}`"), format!("{}/{rounds}", series.right_culprit))
+    };
+    let cells: Vec<String> = series.metrics.iter().map(cell).collect();
+    line!(
+        text,
+        "| {} | {} | {} | {named} | {} | {}/{rounds} | {right} | {} |",
+        series.workload.id,
+        series.workload.title,
+        series.workload.verdict.kinds.join(" or "),
+        found.join(", "),
+        series.right_kind,
+        cells.join(" | ")
+    );
+}
+
+/// What a metric named, and whether that is right.
+fn cell(simple: &Simple) -> String {
+    let said = match (simple.right, simple.wrong) {
+        (0, 0) => return simple.text.clone(),
+        (_, 0) => "right".to_owned(),
+        (0, _) => "wrong".to_owned(),
+        (right, wrong) => format!("right {right}/{}", right + wrong),
+    };
+    format!("{said}: {}", simple.text)
 }
 
 fn gains(text: &mut String, all: &[Series]) {

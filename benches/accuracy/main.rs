@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Each round runs a workload bare, recorded, and with every change really made; what is
-//! written are medians over the rounds. Needs root. With `--only` the document goes to
+//! written are medians over the rounds. Beside each verdict stands what simple metrics would
+//! name on the same trace. Needs root. With `--only` the document goes to
 //! standard output. Never asserts: `tests/ground_truth` does.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a bench is a command
@@ -16,6 +17,7 @@
 mod checks;
 mod document;
 mod measure;
+mod metrics;
 #[path = "../../tests/e2e/program.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod program;

@@ -1,14 +1,17 @@
 //! Runs one workload and its changes in turn.
 
 use crate::checks;
+use crate::metrics;
+use crate::metrics::Answer;
+use crate::metrics::METRICS;
 use crate::programs;
 use crate::programs::Load;
 use crate::programs::Recording;
 use crate::stats::median;
 use crate::table::Change;
 use crate::table::Workload;
-use serde_json::Value;
 use std::collections::BTreeMap;
+use timesink::trace::TraceFile;
 
 /// A state over all rounds.
 #[derive(Default)]
@@ -34,6 +37,30 @@ pub struct Gains {
     pub refused: Option<String>,
 }
 
+/// A simple metric over all rounds.
+#[derive(Clone, Default)]
+pub struct Simple {
+    /// What it named in the last.
+    pub text: String,
+    /// Rounds in which that was right,
+    pub right: usize,
+    /// and wrong; neither where nothing is to be named, and nothing that is innocent was.
+    pub wrong: usize,
+}
+
+impl Simple {
+    fn add(&mut self, workload: &Workload, answer: Answer) {
+        let innocent = workload.innocent.iter().any(|&kind| kind == "*" || kind == answer.kind);
+        let culprit = workload.verdict.culprit;
+        if innocent || !culprit.is_empty() && !checks::says(&answer.words, culprit) {
+            self.wrong += 1;
+        } else if !culprit.is_empty() {
+            self.right += 1;
+        }
+        self.text = answer.text;
+    }
+}
+
 /// A workload over all rounds.
 pub struct Series {
     /// Which.
@@ -52,8 +79,8 @@ pub struct Series {
     pub right_kind: usize,
     /// Rounds whose verdict named what decides.
     pub right_culprit: usize,
-    /// What simple metrics would answer, in the last round.
-    pub metrics: BTreeMap<String, String>,
+    /// What simple metrics answer.
+    pub metrics: Vec<Simple>,
     /// The part of the CPUs that others used.
     pub foreign: Vec<f64>,
 }
@@ -70,7 +97,7 @@ impl Series {
             verdicts: BTreeMap::new(),
             right_kind: 0,
             right_culprit: 0,
-            metrics: BTreeMap::new(),
+            metrics: vec![Simple::default(); METRICS.len()],
             foreign: Vec::new(),
         };
         for _ in 0..rounds {
@@ -110,7 +137,10 @@ impl Series {
         *self.verdicts.entry(kind).or_default() += 1;
         self.right_kind += usize::from(checks::verdict(self.workload, report).is_empty());
         self.right_culprit += usize::from(checks::culprit(self.workload, report).is_empty());
-        self.metrics = metrics(report);
+        let file = TraceFile::open(&recording.trace()).expect("just recorded");
+        for (simple, answer) in self.metrics.iter_mut().zip(metrics::all(&file)) {
+            simple.add(self.workload, answer);
+        }
     }
 
     /// The speedup of the really modified program; `None` if there is none.
@@ -129,29 +159,4 @@ impl Series {
     pub fn changes(&self) -> impl Iterator<Item = (usize, &'static Change)> {
         self.workload.changes.iter().enumerate()
     }
-}
-
-/// The verdicts of simple metrics, where the report has them: an object by metric, each value
-/// a text, or an object with a text or an object's id.
-fn metrics(report: &Value) -> BTreeMap<String, String> {
-    let Some(all) = report["metrics"].as_object() else { return BTreeMap::new() };
-    let mut found = BTreeMap::new();
-    for (name, value) in all {
-        let keys = ["verdict", "label", "title", "text", "function", "name", "object"];
-        let inner = keys.iter().find_map(|key| value.get(key)).unwrap_or(value);
-        let text = match inner {
-            Value::String(text) => text.clone(),
-            Value::Number(id) => label(report, id.as_u64()),
-            Value::Null => "nothing".to_owned(),
-            other => other.to_string(),
-        };
-        found.insert(name.clone(), text);
-    }
-    found
-}
-
-fn label(report: &Value, id: Option<u64>) -> String {
-    let rows = report["objects"].as_array().map_or(&[][..], Vec::as_slice);
-    let row = rows.iter().find(|row| row["id"].as_u64() == id);
-    row.and_then(|row| row["label"].as_str()).unwrap_or("?").to_owned()
 }

@@ -11,7 +11,7 @@
 
 use std::time::Instant;
 use timesink::analysis::replay::Replay;
-use timesink::analysis::replay::candidates;
+use timesink::analysis::replay::replayed;
 use timesink::analysis::replay::what_if;
 use timesink::analysis::replay::with_facts;
 use timesink::model::Books;
@@ -78,7 +78,7 @@ fn unasked(name: &str, trace: &MemoryTrace) {
         println!("  prepared in {prepared:.2} s, peak {} MB", peak());
         drop(replay);
         let begin = Instant::now();
-        let rows = candidates(facts);
+        let rows = replayed(facts).whatif;
         let known = rows.iter().filter(|row| row.low.is_some()).count();
         let took = begin.elapsed().as_secs_f64();
         println!("  {} rows, {known} intervals in {took:.2} s, peak {} MB", rows.len(), peak());

@@ -9,6 +9,8 @@ mod explain;
 mod focus;
 mod fold;
 mod functions;
+#[cfg(test)]
+mod gain_tests;
 pub mod history;
 mod idle;
 pub mod names;
@@ -123,13 +125,6 @@ pub fn analyse_focused(
     Ok(report)
 }
 
-/// Judges a report again, for instance after its what-ifs were filled in: findings and verdict from
-/// what stands in it. What only the lives of the threads tell (starvation, herds, blocked event
-/// loops, who queued for how long) is not found again.
-pub fn judge_again(report: &mut Report, trace: &dyn Trace) {
-    judge(report, None, &[], trace);
-}
-
 /// Concurrency models, findings and the verdict, from all that stands in the report by now.
 fn judge(report: &mut Report, history: Option<&History>, ids: &[u32], trace: &dyn Trace) {
     let mut evidence = Evidence::gather(report, history, ids, trace.symbols());
@@ -161,7 +156,7 @@ fn explain(
     history.unify(same);
     report.objects = objects;
     report.focus = focus::find(question, timelines)?;
-    report.whatif = replay::candidates(&replay::Facts {
+    let replayed = replay::replayed(&replay::Facts {
         history: &history,
         timelines,
         symbols: trace.symbols(),
@@ -170,6 +165,10 @@ fn explain(
         cpus: replay::cpus(trace),
         ended: replay::ended(trace, timelines),
     });
+    report.whatif = replayed.whatif;
+    for row in &mut report.objects {
+        row.hold_ns = replayed.held.get(&row.id).copied();
+    }
     if !history.is_whole() {
         report.health.warnings.push(format!(
             "the recording has more than {MOST_STAYS} intervals: critical path, holders and \

@@ -79,6 +79,7 @@ const PLUMBING: &[&str] = &[
     "std.",
     "boost::",
     "__gnu_cxx::",
+    "__gthread",
     "futex_",
     "__futex",
     "syscall",

@@ -1,5 +1,6 @@
 //! What was waited for: every wait folded into its object.
 
+mod kind;
 mod same;
 mod words;
 
@@ -21,12 +22,15 @@ use crate::model::ProcessId;
 use crate::model::StackId;
 use crate::model::State;
 use crate::model::Symbols;
-use crate::model::Text;
+use crate::model::Thread;
 use crate::model::ThreadId;
 use crate::model::Tid;
 use crate::model::Timelines;
 use crate::model::WordInfo;
 use crate::model::syscall_label;
+use kind::has_name;
+use kind::kind;
+use kind::named;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use words::Sort;
@@ -396,6 +400,8 @@ impl Namer<'_> {
                 .word_label(key, tally, sort, top.as_deref())
                 .unwrap_or_else(|| self.label(key, top.as_deref())),
             symbol: self.symbol(key),
+            name: self.own_name(key),
+            awaits: self.awaited(key),
             pid,
             address,
             state: key.state.name(),
@@ -403,7 +409,6 @@ impl Namer<'_> {
             wait_ns: tally.time.0,
             max_wait_ns: tally.longest.0,
             waiters: tally.waiters.len() as u64,
-            idle_ns: None,
             sites: self.sites(&sites, tally.time),
             idle_cpu_ns: None,
             holders: Vec::new(),
@@ -469,6 +474,20 @@ impl Namer<'_> {
     fn python_call(&self, tally: &Tally) -> Option<String> {
         let most = tally.sites.iter().max_by_key(|&(&stack, &(_, time))| (time, stack))?;
         names::python_call(&names::frames(self.symbols, *most.0))
+    }
+
+    /// What it alone is called.
+    fn own_name(&self, key: Key) -> Option<String> {
+        match key.what {
+            What::Shared(device, inode, offset) => Some(self.words.label((device, inode, offset))),
+            _ => self.symbol(key),
+        }
+    }
+
+    /// The thread whose end is waited for.
+    fn awaited(&self, key: Key) -> Option<u32> {
+        let What::Thread(process, tid, _) = key.what else { return None };
+        self.found(process, Tid(tid)).map(|thread| thread.id.0)
     }
 
     /// What to call a futex word: by its variable or the memory that it is shared in, else by its
@@ -550,10 +569,13 @@ impl Namer<'_> {
         }
     }
 
-    fn thread(&self, process: ProcessId, tid: Tid) -> String {
+    fn found(&self, process: ProcessId, tid: Tid) -> Option<&Thread> {
         let mut threads = self.timelines.threads().iter().rev();
-        let found = threads.find(|thread| thread.tid == tid && thread.process == process);
-        found.map_or_else(
+        threads.find(|thread| thread.tid == tid && thread.process == process)
+    }
+
+    fn thread(&self, process: ProcessId, tid: Tid) -> String {
+        self.found(process, tid).map_or_else(
             || format!("thread {}", tid.0),
             |thread| format!("thread {} ({})", thread.name, tid.0),
         )
@@ -574,44 +596,5 @@ impl Namer<'_> {
     fn child(&self, tid: Tid) -> String {
         let found = self.timelines.processes().iter().rev().find(|p| Tid::from(p.pid) == tid);
         found.map_or_else(|| tid.0.to_string(), |p| format!("{} ({})", p.name, tid.0))
-    }
-}
-
-/// Whether a description says more than the kind.
-fn has_name(info: &ObjectInfo) -> bool {
-    let label = info.label.as_bytes();
-    !label.is_empty() && label != info.kind.name().as_bytes() && !label.starts_with(b"anon_inode:")
-}
-
-/// A described object: its kind and label, without saying `pipe pipe`.
-fn named(fd: FdKind, label: &Text, inode: u64) -> String {
-    let label = label.to_string();
-    match label.strip_prefix(fd.name()) {
-        Some("") => format!("{label} inode {inode}"),
-        Some(rest) if rest == format!(":[{inode}]") => format!("{fd} inode {inode}"),
-        Some(_) => label,
-        None => format!("{fd} {label}"),
-    }
-}
-
-/// The kind of an object, for the report.
-fn kind(key: Key) -> &'static str {
-    match (key.state, key.what) {
-        (_, What::Cpus) => "cpu",
-        (State::Condvar, What::Call(..)) => "call",
-        (State::Lock, _) => "lock",
-        (State::Gil, _) => "gil",
-        (State::Condvar, _) => "condvar",
-        (State::Join, _) => "join",
-        (State::Sleep, _) => "timer",
-        (State::Child, _) => "child",
-        (State::PageFault, _) => "memory",
-        (State::Network, _) => "socket",
-        (State::Pipe, _) => "pipe",
-        (_, What::Inode(FdKind::Epoll, ..) | What::Descriptor(_, _, FdKind::Epoll)) => "epoll",
-        (State::Disk, What::Inode(..) | What::Descriptor(..)) => "file",
-        (State::Disk, _) => "disk",
-        (State::Unknown, _) => "unknown",
-        _ => "call",
     }
 }

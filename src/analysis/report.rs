@@ -347,8 +347,15 @@ pub struct Object {
     pub kind: &'static str,
     /// What to call it.
     pub label: String,
-    /// The variable that its futex word lies in, where that has a symbol.
+    /// The variable that its futex word lies in, where that has a symbol; else, where it lies in a
+    /// file's data, `module+0xoffset`.
     pub symbol: Option<String>,
+    /// What it alone is called, without its kind and call site: its symbol, or the shared memory.
+    #[serde(skip)]
+    pub name: Option<String>,
+    /// The thread whose end is waited for, by id here.
+    #[serde(skip)]
+    pub awaits: Option<u32>,
     /// Process id it belongs to, 0 if to several.
     pub pid: u32,
     /// Futex word, or inode.
@@ -363,8 +370,6 @@ pub struct Object {
     pub max_wait_ns: u64,
     /// Number of distinct threads.
     pub waiters: u64,
-    /// Part of `wait_ns` that was idle waiting for work; `None` if not judged.
-    pub idle_ns: Option<u64>,
     /// Where, most time first.
     pub sites: Vec<Site>,
     /// Part of `wait_ns` during which this program left an allowed CPU unused: waiting while
@@ -375,7 +380,8 @@ pub struct Object {
     pub holders: Vec<Holder>,
     /// Waiting that no thread of the recording is to blame for.
     pub not_blamed: NotBlamed,
-    /// First to last known ownership; `None` without a probe.
+    /// How long a lock was held, by all its holders together, as the replay concludes it from who
+    /// waited and where; `None` for what is no lock, and where the run could not be replayed.
     pub hold_ns: Option<u64>,
 }
 

@@ -146,7 +146,6 @@ fn warnings(trace: &dyn Trace, fold: &Fold, health: &Health) -> Vec<String> {
             .collect();
         warnings.push(format!("`other` is time waited in: {}", list.join(", ")));
     }
-    warnings.push("this version does not fill idle_ns".to_owned());
     warnings
 }
 

@@ -263,10 +263,7 @@ impl Text<'_> {
                 format!(", about {} added to the command ({})", Nanos(time), cost.method)
             })
         )?;
-        // Which sections a program will find empty is for programs: report.json has it.
-        for warning in
-            health.warnings.iter().filter(|w| !w.starts_with("this version does not fill"))
-        {
+        for warning in &health.warnings {
             self.wrapped("  note: ", warning)?;
         }
         Ok(())

@@ -38,7 +38,8 @@ fn json(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn text(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "if       {}", answer.changes.join("  and  "))?;
+    let label = answer.label.as_ref().map_or_else(String::new, |label| format!("  ({label})"));
+    writeln!(out, "if       {}{label}", answer.changes.join("  and  "))?;
     for note in &answer.notes {
         writeln!(out, "         {note}")?;
     }

@@ -27,6 +27,9 @@ use table::Workload;
 /// Part of the CPUs that others may use before a failure is put down to them.
 const QUIET: f64 = 0.1;
 
+/// With more than that, others decide how long a run takes, and what a verdict should be.
+const CROWDED: f64 = 0.75;
+
 /// Attempts on a machine that is not quiet.
 const ATTEMPTS: usize = 2;
 
@@ -60,6 +63,7 @@ fn evaluate(part: Part, workload: &Workload, evidence: &Evidence) -> Vec<String>
         Part::Objects => checks::objects(workload, recording),
         Part::Theory => changes.iter().filter_map(|&(change, real)| astray(change, real)).collect(),
         Part::Holders => checks::holders(workload, recording),
+        Part::Holds => checks::holds(workload, recording),
         Part::Verdict => checks::verdict(workload, &recording.report),
         Part::Culprit => checks::culprit(workload, &recording.report),
         Part::Findings => checks::findings(workload, &recording.report),
@@ -124,13 +128,16 @@ fn holds(id: &str) {
         if foreign > QUIET && attempt < ATTEMPTS {
             continue;
         }
-        let excused = wrong.iter().all(|(part, _)| part.bends_under_load(workload));
+        let judged = |part: &Part| matches!(part, Part::Verdict | Part::Culprit);
+        let excused = wrong
+            .iter()
+            .all(|(part, _)| part.bends_under_load(workload) || foreign > CROWDED && judged(part));
         // What computes has the CPUs that the host of a virtual machine gives it, and a guest does
         // not see how few those may be: two processes gained 1.29x here while nothing else ran.
         if excused && (foreign > QUIET || workload.needs_cpu) {
             // What the report says was compared with what the program measured, and agrees; only
             // what theory says of a machine of one's own was not. That is no test left out.
-            return say(&format!("{id}: theory not compared: {busy}"));
+            return say(&format!("{id}: theory, or verdict, not compared: {busy}"));
         }
         panic!("{id}, {}: {busy}: {wrong:#?}", workload.title);
     }

@@ -33,7 +33,7 @@ const LOCK_LOOP: Workload = Workload {
         fact("a sixth of the loops is waiting", "lock", "loops", 0.14, 0.24),
     ],
     states: &[of_all("lock"), of_all("sleep"), of_all("join"), RUNNABLE],
-    objects: &[object("lock", "hold_lock", "lock")],
+    objects: &[Object { held: "held", ..object("lock", "hold_lock", "lock") }],
     verdict: verdict(&["lock-bound"], "hold_lock"),
     changes: &[change("lock:@hold_lock*0.5", &["hold=1.5"], 1.41, 10.0)],
     ..BLANK
@@ -104,7 +104,7 @@ pub const WORKLOADS: &[Workload] = &[
             fact("some get ten times what others get", "most", "fewest", 10.0, f64::INFINITY),
         ],
         states: &[of_all("lock"), of_all("sleep"), of_all("join"), RUNNABLE],
-        objects: &[object("lock", "hold_lock", "lock")],
+        objects: &[Object { held: "held", ..object("lock", "hold_lock", "lock") }],
         verdict: verdict(&["lock-bound"], "hold_lock"),
         findings: &[&["starv"]],
         changes: &[
@@ -391,7 +391,7 @@ pub const WORKLOADS: &[Workload] = &[
         ],
         objects: &[
             object("lock", "write_log", "logger.lock"),
-            object("lock", "settle", "worker.lock"),
+            Object { held: "held", ..object("lock", "settle", "worker.lock") },
         ],
         verdict: verdict(&["lock-bound"], "settle"),
         changes: &[

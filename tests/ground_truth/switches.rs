@@ -6,6 +6,7 @@ use crate::checks::Part::Culprit;
 use crate::checks::Part::Facts;
 use crate::checks::Part::Findings;
 use crate::checks::Part::Holders;
+use crate::checks::Part::Holds;
 use crate::checks::Part::Innocent;
 use crate::checks::Part::Objects;
 use crate::checks::Part::States;
@@ -17,12 +18,12 @@ const ALWAYS: &[Part] = &[Facts, States, Theory];
 
 /// Beyond that.
 const BESIDES: &[(&str, &[Part])] = &[
-    ("1", &[Objects, Holders, Verdict, Culprit, Innocent]),
+    ("1", &[Objects, Holders, Holds, Verdict, Culprit, Innocent]),
     ("1p", &[Objects, Verdict, Innocent]),
-    ("1s", &[Objects, Holders, Verdict, Culprit, Innocent]),
+    ("1s", &[Objects, Holders, Holds, Verdict, Culprit, Innocent]),
     ("2", &[Verdict, Innocent]),
     ("2s", &[Verdict, Innocent]),
-    ("3", &[Objects, Holders, Verdict, Culprit]),
+    ("3", &[Objects, Holders, Holds, Verdict, Culprit]),
     ("4", &[Objects, Innocent]),
     ("5", &[Objects, Holders, Verdict, Culprit, Innocent]),
     ("6", &[Verdict, Innocent]),
@@ -32,14 +33,14 @@ const BESIDES: &[(&str, &[Part])] = &[
     ("10", &[]),
     ("11", &[]),
     ("12", &[Verdict, Innocent]),
-    ("13", &[]),
+    ("13", &[Verdict, Culprit, Findings, Innocent]),
     ("14", &[]),
     ("15", &[Verdict]),
     ("16", &[Objects, Verdict]),
     ("17", &[Objects]),
     ("18", &[Objects, Verdict, Innocent]),
     ("19", &[Objects, Verdict, Culprit, Innocent]),
-    ("20", &[Objects, Verdict, Culprit, Innocent, Findings]),
+    ("20", &[Objects, Holds, Verdict, Culprit, Innocent, Findings]),
 ];
 
 /// Whether this part is asserted for this workload.

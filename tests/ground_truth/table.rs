@@ -86,6 +86,8 @@ pub struct Object {
     pub key: &'static str,
     /// Name of the thread that was to blame, where there is only one.
     pub holder: Option<&'static str>,
+    /// For how long it was held, as the program measured it; empty: not measured.
+    pub held: &'static str,
 }
 
 /// The answer that must come first.
@@ -153,7 +155,7 @@ pub const fn of(threads: &'static str, state: &'static str, key: &'static str) -
 
 /// An object that many may have held.
 pub const fn object(kind: &'static str, function: &'static str, key: &'static str) -> Object {
-    Object { kind, function, key, holder: None }
+    Object { kind, function, key, holder: None, held: "" }
 }
 
 /// A change by other arguments.

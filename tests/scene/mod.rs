@@ -1,6 +1,7 @@
 //! Made-up recordings for tests of outputs: threads, waits, stacks, and names of all kinds.
 #![allow(dead_code, unused_imports, missing_docs)] // each test uses a part of it
 
+pub mod play;
 mod report;
 
 pub use report::report_of;

@@ -130,6 +130,8 @@ fn objects(waits: &Waits, symbols: &Symbols) -> Vec<Object> {
                     }
                 },
                 symbol: None,
+                name: None,
+                awaits: None,
                 pid,
                 address,
                 state: found.state.name(),
@@ -137,7 +139,6 @@ fn objects(waits: &Waits, symbols: &Symbols) -> Vec<Object> {
                 wait_ns: found.time,
                 max_wait_ns: found.longest,
                 waiters: found.threads.len() as u64,
-                idle_ns: None,
                 sites,
                 idle_cpu_ns: None,
                 holders: Vec::new(),

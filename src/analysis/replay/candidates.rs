@@ -31,25 +31,38 @@ const ASIDE: usize = 1;
 const LEAST_SHARE: f64 = 0.03;
 const WHOLE_SHARE: f64 = 0.97;
 
+/// What a report says of a replay.
+pub struct Replayed {
+    /// Changes that were tried.
+    pub whatif: Vec<WhatIf>,
+    /// How long each lock was held, ns, by object id.
+    pub held: BTreeMap<u32, u64>,
+}
+
+/// The changes that are worth trying, tried, and what the replay knows besides.
+pub fn replayed(facts: &Facts) -> Replayed {
+    let replay = Replay::prepare_if(facts, MOST_STAYS);
+    Replayed { whatif: candidates(&replay, facts), held: replay.held() }
+}
+
 /// The changes that are worth trying, tried, the most useful first. Where the run cannot be
 /// replayed, or not as often as there is to try, one row says why.
-pub fn candidates(facts: &Facts) -> Vec<WhatIf> {
-    let replay = Replay::prepare_if(facts, MOST_STAYS);
+fn candidates(replay: &Replay, facts: &Facts) -> Vec<WhatIf> {
     let mut texts = locks(facts.objects);
     if let Some(reason) = replay.refused() {
-        return vec![left_out(&replay, texts.into_iter().next(), reason.to_owned())];
+        return vec![left_out(replay, texts.into_iter().next(), reason.to_owned())];
     }
-    texts.extend(functions(&replay));
+    texts.extend(functions(replay));
     texts.extend(kinds(facts.objects, facts.cpus));
-    texts.extend(stragglers(&replay));
+    texts.extend(stragglers(replay));
     if texts.is_empty() {
         let reason = "nobody waited for long, and no function of the program took enough of \
             the time to try it";
-        return vec![left_out(&replay, None, reason.to_owned())];
+        return vec![left_out(replay, None, reason.to_owned())];
     }
     // The run unchanged was simulated once already.
     let affordable = (STEPS / replay.steps()).saturating_sub(1);
-    tried(&replay, texts, affordable)
+    tried(replay, texts, affordable)
 }
 
 /// Tries changes in order with so many simulations.

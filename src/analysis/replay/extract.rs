@@ -316,6 +316,7 @@ impl Extract<'_> {
                 object: objects[&(lock as u32)],
                 barging: retries[lock] * 20 > waits,
                 latency: latency.min(u64::from(u32::MAX)) as u32,
+                held: 0,
             });
             self.lock(lock as u32, users, &marks, near);
         }
@@ -420,6 +421,8 @@ impl Extract<'_> {
         let found = holds::holds(&dealings);
         for (thread, holds) in threads.into_iter().zip(found) {
             for hold in holds {
+                let held = &mut self.model.locks[lock as usize].held;
+                *held = held.saturating_add((hold.end - hold.start).0);
                 self.hold(thread, lock, &hold);
             }
         }

@@ -31,7 +31,8 @@ mod truth_tests;
 #[cfg(test)]
 mod world;
 
-pub use candidates::candidates;
+pub use candidates::Replayed;
+pub use candidates::replayed;
 pub use change::BadChange;
 pub use change::Change;
 pub use change::GRAMMAR;

@@ -88,6 +88,8 @@ pub struct Lock {
     pub barging: bool,
     /// From its release to the woken waiter's running, ns.
     pub latency: u32,
+    /// How long all threads together held it, ns.
+    pub held: u64,
 }
 
 /// Everything that is replayed.

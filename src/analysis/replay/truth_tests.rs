@@ -53,6 +53,23 @@ fn a_lock_follows_the_saturation_law() {
     }
 }
 
+/// Most holds were seen, and what was not is concluded: the report has their time.
+#[test]
+fn a_report_says_how_long_locks_were_held() {
+    for (threads, hold, outside) in [(4, 3_000, 7_000), (3, 1_000, 9_000)] {
+        let world = lock_loop(threads, 304, hold, outside);
+        let report = crate::analysis::analyse(&world.play().0, None);
+        let lock = report.objects.iter().find(|object| object.kind == "lock").expect("a lock");
+        let rounds = (304 / threads * threads) as u64;
+        // A sleep ends 55 us late.
+        let truth = (rounds * (hold + 55) * 1_000) as f64;
+        let off = lock.hold_ns.expect("known") as f64 / truth - 1.0;
+        assert!(off.abs() < 0.02, "{:?} of {truth}", lock.hold_ns);
+        let others = report.objects.iter().filter(|object| object.kind != "lock");
+        assert!(others.clone().count() > 0 && others.clone().all(|o| o.hold_ns.is_none()));
+    }
+}
+
 #[test]
 fn a_free_lock_keeps_nobody_out_and_a_sharded_one_fewer() {
     let before = lock_loop(4, 304, 3_000, 7_000);

@@ -106,6 +106,8 @@ pub struct Answer {
     pub after_ns: u64,
     /// The report's object that is changed, if it is one.
     pub object: Option<u32>,
+    /// What that is called.
+    pub label: Option<String>,
     /// What was decided on the way.
     pub notes: Vec<String>,
     /// What cannot be seen.
@@ -226,6 +228,18 @@ impl<'a> Replay<'a> {
         self.refused.as_deref()
     }
 
+    /// How long each lock was held, ns, by object id; nothing where nothing is claimed.
+    pub fn held(&self) -> BTreeMap<u32, u64> {
+        let mut held: BTreeMap<u32, u64> = BTreeMap::new();
+        for lock in self.model.locks.iter().filter(|_| self.refused.is_none()) {
+            if let Some(&id) = self.catalog.ids.get(lock.object as usize) {
+                let sum = held.entry(id).or_default();
+                *sum = sum.saturating_add(lock.held);
+            }
+        }
+        held
+    }
+
     /// Operations of the model: what one simulation costs.
     pub fn steps(&self) -> usize {
         self.model.len().max(1)
@@ -260,6 +274,8 @@ impl<'a> Replay<'a> {
         answer.speedup = before / after.max(1.0);
         answer.after_ns = after as u64;
         answer.object = resolved.object;
+        let row = resolved.object.and_then(|id| self.catalog.objects.get(id as usize));
+        answer.label = row.map(|row| row.label.clone());
         answer.notes.clone_from(&resolved.notes);
         if self.model.foreign > MUCH_FOREIGN {
             answer.notes.push(format!(
@@ -291,7 +307,7 @@ impl<'a> Replay<'a> {
             }
         }
         for (one, found) in tried.iter_mut().zip(found) {
-            let error = self.identity.map_or(0.0, |identity| identity.error.abs());
+            let error = self.identity.map_or(0.0, |identity| identity.error);
             one.answer.take_interval(found, count, error);
         }
     }
@@ -311,6 +327,7 @@ impl<'a> Replay<'a> {
             high: None,
             after_ns: 0,
             object: None,
+            label: None,
             notes: Vec::new(),
             blind_spots: BLIND_SPOTS,
             refused,
@@ -352,7 +369,7 @@ impl<'a> Replay<'a> {
 
 impl Answer {
     /// The middle nine tenths of `count` replicas, of which those found that came to an end;
-    /// none if most did not.
+    /// none if most did not. `error` is that of the unchanged replay.
     fn take_interval(&mut self, mut found: Vec<f64>, count: usize, error: f64) {
         let lost = count - found.len();
         if lost > 0 {
@@ -368,8 +385,10 @@ impl Answer {
         let edge = found.len() / REPLICAS;
         let (low, high) = (found.get(edge), found.iter().rev().nth(edge));
         // What the replay gets wrong of the whole run, it may get wrong of the gain.
-        let doubt = error * (self.speedup - 1.0).abs();
-        self.low = low.map(|low| low.min(self.speedup) - doubt);
+        let doubt = error.abs() * (self.speedup - 1.0).abs();
+        // Where it takes longer than the run did, the change may undo that and nothing else.
+        let at_least = (self.speedup / (1.0 + error.max(0.0))).max(1.0);
+        self.low = low.map(|low| (low.min(self.speedup) - doubt).min(at_least));
         self.high = high.map(|high| high.max(self.speedup) + doubt);
     }
 }
@@ -530,4 +549,35 @@ fn target(model: &Model, names: &[String], groups: &[u32], ended: bool) -> (Unti
         format!("the work that {} threads like `{name}` get done in a time ({why})", list.len());
     let id = list.first().map(|&w| w as u32);
     (Until::FirstOf(list), Target { kind: "throughput", id, text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::replay::world::Act;
+    use crate::analysis::replay::world::World;
+
+    /// The interval that 20 replicas around a gain give, with a replay that is off by so much.
+    fn interval(speedup: f64, error: f64) -> (f64, f64) {
+        let world = World::of(vec![vec![Act::Sleep(1_000_000, "nap")]]).play().0;
+        let mut answer = with_facts(&world, |facts| Replay::prepare(facts).nothing());
+        answer.speedup = speedup;
+        let replicas = (0..20).map(|i| speedup + f64::from(i) * 0.001).collect();
+        answer.take_interval(replicas, 20, error);
+        answer.low.zip(answer.high).expect("an interval")
+    }
+
+    #[test]
+    fn a_gain_that_only_undoes_what_the_replay_got_wrong_is_not_sure() {
+        // The run took 764 ms, unchanged it is replayed in 793, and changed in 757.
+        let (low, high) = interval(1.047, 0.038);
+        assert!((1.008..1.01).contains(&low) && high > 1.06, "{low} {high}");
+        assert!(interval(1.03, 0.04).0 <= 1.0, "all of it may be error");
+        // A replay that is right, or too fast, says what it says.
+        assert!(interval(1.047, 0.0).0 > 1.046);
+        assert!(interval(1.047, -0.038).0 > 1.044);
+        // What changes nothing is not said to harm.
+        assert!((interval(1.0, 0.04).0 - 1.0).abs() < 1e-9);
+        assert!(interval(1.4, 0.01).0 > 1.38);
+    }
 }

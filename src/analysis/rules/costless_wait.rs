@@ -46,13 +46,14 @@ fn judge(evidence: &Evidence, object: &Object) -> Option<Finding> {
     }
     let reason = reason(evidence, object)?;
     let site = words::site_of(object);
+    let what = if object.kind == "condvar" { "condition" } else { object.kind };
+    let what = format!("{what}{}", words::called(object));
     let text = format!(
-        "{} waited {} in {site}, {} of all thread time, and still there is nothing to gain by it: {reason}.",
+        "{} waited {} for the {what} in {site}, {} of all thread time, and still there is nothing to gain by it: {reason}.",
         words::count(object.waiters, "thread"),
         Nanos(object.wait_ns),
         words::percent(share),
     );
-    let what = if object.kind == "condvar" { "condition" } else { object.kind };
     let title = format!("the long wait for the {what} in {site} costs nothing");
     Some(
         RULE.found(Severity::Note, title, text)

@@ -4,6 +4,7 @@ use super::CERTAIN;
 use super::Evidence;
 use super::LIKELY;
 use super::Rule;
+use super::evidence::LifeFacts;
 use super::words;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Severity;
@@ -16,9 +17,9 @@ use std::collections::BTreeSet;
 pub const RULE: Rule = Rule {
     id: "deadlock",
     title: "threads that wait for each other for ever",
-    reports: "Two or more threads of one process whose last wait was for a lock that nobody let go \
-              of until they were no more. The cycle is printed where its holders were seen; else it \
-              is called probable.",
+    reports: "Two or more threads of one process, each of which waits for the next until they were no \
+              more: for a lock that it holds, for its end, or for what only it ever wrote to a pipe. \
+              The cycle is printed; it is called probable where not every link of it was seen.",
     matters: "they can never go on; only ending the process frees them",
     try_this: "Take the locks in the same order everywhere, or take them together (`std::lock`, \
                `try_lock` and back off).",
@@ -28,73 +29,127 @@ pub const RULE: Rule = Rule {
 /// Shorter than this, and the end of the process only cut a wait short.
 const LEAST: u64 = 50_000_000;
 
+/// A thread that never came out of its last wait.
 #[derive(Clone, Copy)]
 struct Stuck {
     thread: u32,
-    lock: u32,
+    object: u32,
+    state: State,
     since: u64,
     end: u64,
+}
+
+/// Whom a stuck thread waits for.
+#[derive(Clone, Copy)]
+struct Link {
+    to: u32,
+    /// It was seen, and not only concluded.
+    seen: bool,
 }
 
 /// Threads that wait for each other.
 struct Group {
     stuck: Vec<Stuck>,
-    /// Each holds the lock that the one before it waits for, the first that of the last.
-    proven: bool,
+    /// Each waits for the next, the last for the first; empty where that is not known.
+    links: Vec<Link>,
+}
+
+impl Group {
+    fn proven(&self) -> bool {
+        !self.links.is_empty() && self.links.iter().all(|link| link.seen)
+    }
 }
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
     groups(evidence).iter().filter_map(|group| cycle(evidence, group)).collect()
 }
 
-/// The locks of all deadlocks.
+/// The objects of all deadlocks.
 pub fn locks(evidence: &Evidence) -> BTreeSet<u32> {
-    groups(evidence).into_iter().flat_map(|group| group.stuck).map(|stuck| stuck.lock).collect()
+    groups(evidence).into_iter().flat_map(|group| group.stuck).map(|stuck| stuck.object).collect()
 }
 
 /// Threads that wait for each other, by process.
 fn groups(evidence: &Evidence) -> Vec<Group> {
     let mut by_process: BTreeMap<u32, Vec<Stuck>> = BTreeMap::new();
     for (thread, life) in (0..).zip(&evidence.lives) {
-        let Some((lock, State::Lock, since)) = life.stuck else { continue };
+        let Some((object, state, since)) = life.stuck else { continue };
         let Some(row) = evidence.thread(thread) else { continue };
+        let linked = matches!(state, State::Lock | State::Join | State::Pipe);
         let long = row.end_ns.saturating_sub(since) >= LEAST;
         // A queue that still moved is a queue.
-        let moved = evidence.handed_last.get(&lock).is_some_and(|&last| last > since);
-        if long && !moved {
-            let stuck = Stuck { thread, lock, since, end: row.end_ns };
+        let moved = evidence.handed_last.get(&object).is_some_and(|&last| last > since);
+        if linked && long && !moved {
+            let stuck = Stuck { thread, object, state, since, end: row.end_ns };
             by_process.entry(row.process).or_default().push(stuck);
         }
     }
     let found = by_process.into_iter().filter_map(|(process, stuck)| {
-        proven(evidence, &stuck).or_else(|| likely(evidence, process, stuck))
+        let seen = |one: &Stuck| link(evidence, process, one).filter(|link| link.seen);
+        let any = |one: &Stuck| link(evidence, process, one);
+        ring(&stuck, &seen)
+            .or_else(|| likely(evidence, process, &stuck))
+            .or_else(|| ring(&stuck, &any))
     });
     found.collect()
 }
 
-/// A cycle of which each present holder was seen to take its lock.
-fn proven(evidence: &Evidence, stuck: &[Stuck]) -> Option<Group> {
-    let next = |one: &Stuck| {
-        let owner = evidence.owner(one.lock)?;
-        stuck.iter().find(|other| other.thread == owner && other.thread != one.thread)
-    };
+/// A cycle of stuck threads.
+fn ring(stuck: &[Stuck], link: &dyn Fn(&Stuck) -> Option<Link>) -> Option<Group> {
     for first in stuck {
-        let mut ring = vec![*first];
-        let mut now = first;
-        while let Some(other) = next(now).filter(|_| ring.len() <= stuck.len()) {
-            if other.thread == first.thread {
-                return Some(Group { stuck: ring, proven: true });
+        let (mut ring, mut links) = (vec![*first], Vec::new());
+        while let Some(next) = link(&ring[ring.len() - 1]).filter(|_| ring.len() <= stuck.len()) {
+            links.push(next);
+            if next.to == first.thread && ring.len() >= 2 {
+                return Some(Group { stuck: ring, links });
             }
+            let Some(other) = stuck.iter().find(|other| other.thread == next.to) else { break };
             ring.push(*other);
-            now = other;
         }
     }
     None
 }
 
-/// All that are stuck, if no other thread is there that could hold their locks.
-fn likely(evidence: &Evidence, process: u32, stuck: Vec<Stuck>) -> Option<Group> {
-    let locks: BTreeSet<u32> = stuck.iter().map(|s| s.lock).collect();
+/// Whom a stuck thread waits for, if that is known.
+fn link(evidence: &Evidence, process: u32, one: &Stuck) -> Option<Link> {
+    let others = |thread: u32| thread != one.thread;
+    let object = evidence.object(one.object)?;
+    let found = match one.state {
+        State::Lock => {
+            let seen = evidence.owner(one.object).map(|to| Link { to, seen: true });
+            // Or whoever else there is.
+            let rest = evidence.threads_of(process).filter(|row| row.end_ns > one.since);
+            let mut rest = rest.map(|row| row.id).filter(|&id| others(id));
+            let only = rest.next().filter(|_| rest.next().is_none());
+            seen.or(only.map(|to| Link { to, seen: false }))
+        }
+        State::Join => object.awaits.map(|to| Link { to, seen: true }),
+        // Whoever wrote to it so far, if that was always the same.
+        _ => {
+            let ended = evidence.handed.range((one.object, 0)..=(one.object, u32::MAX));
+            let mut wrote = ended
+                .map(|(&(_, by), &count)| (by, count))
+                .filter(|&(by, count)| count > cuts(evidence, one.object, by));
+            let only = wrote.next().filter(|_| wrote.next().is_none());
+            only.map(|(to, _)| Link { to, seen: false })
+        }
+    };
+    found.filter(|link| others(link.to))
+}
+
+/// Waits for an object that a thread only cut short.
+fn cuts(evidence: &Evidence, object: u32, by: u32) -> u64 {
+    let cut = |life: &&LifeFacts| {
+        life.cut_by == Some(by) && life.stuck.is_some_and(|(stuck, ..)| stuck == object)
+    };
+    evidence.lives.iter().filter(cut).count() as u64
+}
+
+/// All that are stuck at locks, if no other thread is there that could hold them.
+fn likely(evidence: &Evidence, process: u32, stuck: &[Stuck]) -> Option<Group> {
+    let at_locks = || stuck.iter().copied().filter(|one| one.state == State::Lock);
+    let stuck: Vec<Stuck> = at_locks().collect();
+    let locks: BTreeSet<u32> = stuck.iter().map(|s| s.object).collect();
     let first = stuck.iter().map(|s| s.since).min()?;
     let among = |thread: &ThreadRow| stuck.iter().any(|s| s.thread == thread.id);
     // Another worker may be the one who holds the locks and is only slow. So may the main thread,
@@ -104,53 +159,63 @@ fn likely(evidence: &Evidence, process: u32, stuck: Vec<Stuck>) -> Option<Group>
         .filter(|thread| thread.tid != thread.pid && thread.end_ns > first && !among(thread));
     // One lock that several wait for has a holder somewhere: not a cycle among these.
     let closed = stuck.len() >= 2 && locks.len() >= 2 && others.next().is_none();
-    closed.then_some(Group { stuck, proven: false })
+    closed.then_some(Group { stuck, links: Vec::new() })
+}
+
+/// "`one` (101) waits in `first` for the lock `lock_b` held by `other` (102)".
+fn edge(evidence: &Evidence, one: &Stuck, link: Option<&Link>) -> Option<String> {
+    let who = |thread: u32| {
+        let row = evidence.thread(thread)?;
+        Some(format!("`{}` ({})", row.name, row.tid))
+    };
+    let object = evidence.object(one.object)?;
+    let waits = format!("{} waits in {}", who(one.thread)?, words::site_of(object));
+    let Some(link) = link else { return Some(waits) };
+    let to = who(link.to)?;
+    Some(match one.state {
+        State::Lock => {
+            let name = object.name.as_ref().map(|name| format!("`{name}`"));
+            let lock = name.unwrap_or_else(|| format!("{:#x}", object.address));
+            let held = if link.seen { "held by" } else { "which nobody can hold but" };
+            format!("{waits} for lock {lock} {held} {to}")
+        }
+        State::Join => format!("{waits} for the end of {to}"),
+        _ => format!("{waits} for {to}, who alone wrote to it, at {}", object.label),
+    })
 }
 
 fn cycle(evidence: &Evidence, group: &Group) -> Option<Finding> {
-    let Group { stuck, proven } = group;
-    let who = |s: &Stuck| {
-        let row = evidence.thread(s.thread)?;
-        Some(format!("`{}` ({})", row.name, row.tid))
-    };
-    let edges: Vec<String> = stuck
-        .iter()
-        .enumerate()
-        .map(|(i, s)| {
-            let site = words::site_of(evidence.object(s.lock)?);
-            if !proven {
-                return Some(format!("{} waits in {site}", who(s)?));
-            }
-            let holder = who(&stuck[(i + 1) % stuck.len()])?;
-            let lock = format!("lock {:#x}", evidence.object(s.lock)?.address);
-            Some(format!("{} waits in {site} for {lock} held by {holder}", who(s)?))
-        })
-        .collect::<Option<_>>()?;
+    let Group { stuck, links } = group;
+    let proven = group.proven();
+    let edges = stuck.iter().enumerate().map(|(at, one)| edge(evidence, one, links.get(at)));
+    let edges = edges.collect::<Option<Vec<String>>>()?.join("; ");
     let first = stuck.iter().map(|s| s.since).min()?;
     let last = stuck.iter().map(|s| s.since).max()?;
     let end = stuck.iter().map(|s| s.end).max()?;
     let share = evidence.of_wall(end.saturating_sub(first));
-    let sure = if *proven {
+    let sure = if proven {
         "Each holder was seen to take its lock and was not seen to let go of it since."
-    } else {
+    } else if links.is_empty() {
         "Who holds the locks was not seen: that it is these threads is likely, not proven. Another \
          that does not go on, the main one for instance, may hold them."
+    } else {
+        "Not every link was seen: that it is these threads is likely, not proven."
     };
-    let edges = edges.join("; ");
     let stood = Nanos(end.saturating_sub(last));
     let text = format!("{edges}. None of them got any further for the last {stood}. {sure}");
     let n = words::count(stuck.len() as u64, "thread");
-    let (headline, title, rank) = if *proven {
+    let (headline, title, rank) = if proven {
         (format!("{n} are deadlocked: {edges}"), format!("deadlock of {n}"), CERTAIN)
     } else {
         let title = format!("probably a deadlock of {n}");
         (format!("{n} are probably deadlocked, waiting for each other: {edges}"), title, LIKELY)
     };
-    let known = if *proven { stuck.len() as u64 } else { 0 };
+    let locks = stuck.iter().zip(links).filter(|(one, link)| one.state == State::Lock && link.seen);
+    let known = locks.count() as u64;
     let found = RULE.found(Severity::Cost, title, text);
     Some(
         found
-            .about(stuck[0].lock)
+            .about(stuck[0].object)
             .with_threads(stuck.iter().map(|s| s.thread))
             .with_time("stuck for", end.saturating_sub(first))
             .with_count("holders known", known)

@@ -105,6 +105,8 @@ pub struct LifeFacts {
     pub turns: Turns,
     /// It never came out of its last wait: object, state, since when (from the start of the run).
     pub stuck: Option<(u32, State, u64)>,
+    /// Who ended that wait all the same, with the process as a rule.
+    pub cut_by: Option<u32>,
 }
 
 /// Stretches of a thread between two waits for work.
@@ -215,6 +217,10 @@ impl<'a> Evidence<'a> {
             }
         }
         facts.stuck = walk.stuck(life, ids, history);
+        facts.cut_by = match walk.last.filter(|_| facts.stuck.is_some()) {
+            Some((Stay { ender: Ender::Thread(by), .. }, _)) => Some(by.0),
+            _ => None,
+        };
         if let Some(slot) = self.lives.get_mut(thread.0 as usize) {
             *slot = facts;
         }
@@ -335,10 +341,13 @@ impl<'a> Evidence<'a> {
             .or_else(|| self.gain(&format!("lock:{lock}=")))
     }
 
-    /// Whether being kept out by a lock costs the run anything: not if it would end no sooner with a lock
-    /// that keeps nobody out. Then it may be long that it is held, but not that it is a lock.
+    /// Whether being kept out by a lock costs the run anything: not if it would end no sooner with a
+    /// lock that keeps nobody out. Then it may be long that it is held, but not that it is a lock. A
+    /// gain that may be less than one counts as is none.
     pub fn keeps_the_run_up(&self, lock: u32) -> bool {
-        self.gain(&format!("lock:{lock}=")).is_none_or(|gain| self.is_real(&gain))
+        self.gain(&format!("lock:{lock}=")).is_none_or(|gain| {
+            self.is_real(&gain) && gain.low.is_some_and(|low| low >= super::LEAST_GAIN)
+        })
     }
 
     /// Whether a gain is large and sure enough to speak of a bottleneck: not without an interval.

@@ -51,7 +51,10 @@ fn judge(evidence: &Evidence, gil: &Object) -> Option<Finding> {
     );
     let outcome = match &gain {
         Some(gain) if real => format!("without it the run would be {} faster", words::times(gain)),
-        _ => "what its absence would gain is not known".to_owned(),
+        _ => format!(
+            "what its absence would gain is not known: {}",
+            words::why_not_known(evidence, "nogil")
+        ),
     };
     let headline = format!(
         "{waiters} take turns under Python's GIL: for {part} of the run one of them had to wait for \

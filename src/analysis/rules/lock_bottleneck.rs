@@ -51,11 +51,16 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<(f64, Finding)> {
     let who = words::count(lock.waiters, "thread");
     let there = held.brief().map_or_else(String::new, |doing| format!(" ({doing})"));
     let queue = words::they(lock.waiters, "thread", "queue");
-    let queue = format!("{queue} for one lock held in {site}{there}");
+    let name = words::called(lock);
+    let one = if name.is_empty() { "one lock".to_owned() } else { format!("the lock{name}") };
+    let queue = format!("{queue} for {one} held in {site}{there}");
+    let unknown = words::why_not_known(evidence, &format!("lock:{}", lock.id));
     let under = words::percent(share);
     let outcome = match &gain {
         Some(gain) if real => words::lock_change(gain),
-        _ => format!("{under} of the run went through its holder (the gain of a fix is not known)"),
+        _ => format!(
+            "{under} of the run went through its holder (the gain of a fix is not known: {unknown})"
+        ),
     };
     let meanwhile = match (holder, doing) {
         (Some(one), Some(doing)) if lock.holders.len() == 1 => {
@@ -69,16 +74,20 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<(f64, Finding)> {
         _ => String::new(),
     };
     let text = format!(
-        "{who} waited {} in {} (longest {}) for the lock taken in {}.{meanwhile} {under} of the \
+        "{who} waited {} in {} (longest {}) for the lock{name} taken in {}.{meanwhile} {under} of the \
          critical path ran under it{}.",
         Nanos(lock.wait_ns),
         words::count(lock.waits, "wait"),
         Nanos(lock.max_wait_ns),
         words::site_of(lock),
-        if real { "" } else { "; what a fix would gain is not known" },
+        if real {
+            String::new()
+        } else {
+            format!("; what a fix would gain is not known: {unknown}")
+        },
     );
     let severity = if real { Severity::Bottleneck } else { Severity::Cost };
-    let title = format!("lock held in {site}");
+    let title = format!("lock{name} held in {site}");
     let weight = gain.as_ref().map_or(share, |gain| gain.speedup);
     let finding = RULE
         .found(severity, title, text)

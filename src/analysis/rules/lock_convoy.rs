@@ -58,8 +58,9 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
         let Some(lock) = most.and_then(|(lock, _)| evidence.object(lock)) else { continue };
         let text = format!(
             "{into_lock} of {signals} wake-ups from a condition ({}) went straight into a wait for a \
-             lock, taken in {}: {} are woken and cannot go on.",
+             lock,{} taken in {}: {} are woken and cannot go on.",
             words::percent(share),
+            words::called(lock),
             words::site_of(lock),
             words::count(threads.len() as u64, "thread"),
         );

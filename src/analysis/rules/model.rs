@@ -76,7 +76,11 @@ fn shared(evidence: &Evidence, process: &ProcessRow, life: u64) -> Option<String
     {
         let n = words::count(object.waiters, "thread");
         let part = words::percent(Nanos(ns).share_of(Nanos(life)));
-        let what = if object.kind == "gil" { "Python's GIL" } else { "one lock" };
+        let what = if object.kind == "gil" {
+            "Python's GIL".to_owned()
+        } else {
+            format!("one lock{}", words::called(object))
+        };
         return Some(format!(
             "Its {n} shared {what}, and for {part} of the time at least one had to wait for it: a \
              serial program with extra steps"

@@ -36,9 +36,9 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<Finding> {
         return None;
     }
     let holder = lock.holders.first()?;
-    let place = words::site_of(lock);
+    let (name, place) = (words::called(lock), words::site_of(lock));
     let text = format!(
-        "{} waited {} for the lock held in {place}; for {} of that its holder (mostly `{}`) was ready \
+        "{} waited {} for the lock{name} held in {place}; for {} of that its holder (mostly `{}`) was ready \
          to run and had no CPU.",
         words::count(lock.waiters, "thread"),
         Nanos(lock.wait_ns),
@@ -46,9 +46,10 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<Finding> {
         holder.name,
     );
     let headline = format!(
-        "{} for a lock held in {place} by `{}`, which was ready but had no CPU for {} of that \
+        "{} for {} held in {place} by `{}`, which was ready but had no CPU for {} of that \
          time: the scheduler decides, not the work under the lock",
         words::they(lock.waiters, "thread", "wait"),
+        if name.is_empty() { "a lock".to_owned() } else { format!("the lock{name}") },
         holder.name,
         words::percent(held.runnable),
     );

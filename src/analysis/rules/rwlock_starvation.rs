@@ -49,7 +49,8 @@ fn judge(evidence: &Evidence, object: &Object) -> Option<Finding> {
         return None;
     }
     let text = format!(
-        "At the read-write lock in {} {who} waited {} and the other side {}; the longest wait was {}.",
+        "At the read-write lock{} in {} {who} waited {} and the other side {}; the longest wait was {}.",
+        words::called(object),
         words::site_of(object),
         Nanos(most),
         Nanos(least),

@@ -50,15 +50,20 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<Finding> {
     let least = held.get(&worst).copied().unwrap_or(0);
     let luckiest = held.iter().max_by_key(|&(_, &count)| count).map(|(&thread, _)| thread)?;
     let text = format!(
-        "`{}` handed the lock taken in {} on {most} times, `{}` {least} times in {} of waiting \
+        "`{}` handed the lock{} taken in {} on {most} times, `{}` {least} times in {} of waiting \
          (longest wait {}).",
         evidence.name_of(luckiest),
+        words::called(lock),
         words::site_of(lock),
         evidence.name_of(worst),
         Nanos(waited),
         Nanos(lock.max_wait_ns),
     );
-    let title = format!("{} starved at one lock", words::count(starved.len() as u64, "thread"));
+    let title = format!(
+        "{} starved at one lock{}",
+        words::count(starved.len() as u64, "thread"),
+        words::called(lock),
+    );
     Some(
         RULE.found(Severity::Cost, title, text)
             .about(lock.id)

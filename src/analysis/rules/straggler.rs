@@ -49,8 +49,9 @@ fn barrier(evidence: &Evidence, object: &Object) -> Option<Finding> {
     let place = held.within.last().map_or_else(String::new, |f| format!(" in `{f}`"));
     let n = words::count(object.waiters, "thread");
     let text = format!(
-        "{n} waited {} at the barrier in {}, {} of it for `{}`{}.",
+        "{n} waited {} at the barrier{} in {}, {} of it for `{}`{}.",
         Nanos(object.wait_ns),
+        words::called(object),
         words::site_of(object),
         words::percent(blamed),
         last.name,

@@ -196,6 +196,34 @@ pub fn site_of(object: &Object) -> String {
     site.map_or_else(|| format!("code without names ({})", object.label), |f| format!("`{f}`"))
 }
 
+/// " `lock_b`", what an object alone is called, with a space to stand behind what it is; empty
+/// without a name.
+pub fn called(object: &Object) -> String {
+    object.name.as_ref().map_or_else(String::new, |name| format!(" `{name}`"))
+}
+
+/// Why there is no sure gain of a change that begins so: what replay refused, what it could not
+/// say for sure, or that it was not tried.
+pub fn why_not_known(evidence: &Evidence, change: &str) -> String {
+    let tried = &evidence.report.whatif;
+    let own = tried.iter().find(|w| w.change.starts_with(change) && w.refused.is_some());
+    let refused = own.or_else(|| tried.iter().find(|w| w.refused.is_some()));
+    let unknown = evidence.on_path(State::Unknown);
+    if let Some(gain) = evidence.gain(change) {
+        if unknown > super::MOST_UNKNOWN {
+            return format!("{} of the critical path is unknown", percent(unknown));
+        }
+        return format!("replay says {}, but not how sure that is", times(&gain));
+    }
+    match refused.and_then(|row| row.refused.clone()) {
+        Some(reason) => reason,
+        None if tried.is_empty() => "there was no replay of this run".to_owned(),
+        None => {
+            "it was not among the changes that were tried; `timesink whatif` tries it".to_owned()
+        }
+    }
+}
+
 /// Where on the path most of a state was spent: the chain and its time.
 pub fn spot_of(evidence: &Evidence, state: State) -> Option<(Vec<String>, u64)> {
     let mut sums: BTreeMap<&[String], u64> = BTreeMap::new();

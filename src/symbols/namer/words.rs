@@ -94,7 +94,7 @@ impl Namer {
         })
     }
 
-    /// The name of the variable at an address.
+    /// The name of the variable at an address; in a file without that symbol, `module+0xoffset`.
     fn variable(&mut self, pid: Pid, address: u64) -> Option<String> {
         let space = Rc::clone(&self.processes.get(&pid)?.space);
         let around = |region: &&Region| {
@@ -114,7 +114,10 @@ impl Namer {
         let (elf, source) = (module.elf.as_ref()?, module.source.as_ref()?);
         let linked = region.linked(address);
         // As with debug information: what is wrong with it costs the name only.
-        catch_unwind(AssertUnwindSafe(|| variable::name_of(elf, source, linked))).ok()?
+        let name = catch_unwind(AssertUnwindSafe(|| variable::name_of(elf, source, linked)));
+        let path = module.path.to_string();
+        let base = path.rsplit('/').next().filter(|base| !base.is_empty())?;
+        Some(name.ok().flatten().unwrap_or_else(|| format!("{base}+{linked:#x}")))
     }
 
     /// The place in shared memory of an address.
@@ -297,8 +300,11 @@ mod tests {
         assert_eq!(symbols_of(&["-fPIE", "-pie"]), expected);
         assert_eq!(symbols_of(&["-fno-pie", "-no-pie"]), expected);
         assert_eq!(symbols_of(&["-fno-pie", "-no-pie", "-static"]), expected);
-        // Stripped: nothing is invented.
-        assert_eq!(symbols_of(&["-s"]), ["", "", "", "", "", ""]);
+        // Stripped: a place in the file, and no name is invented.
+        let stripped = symbols_of(&["-s"]);
+        assert!(stripped[..3].iter().all(|name| name.starts_with("a+0x")), "{stripped:?}");
+        assert_eq!(stripped.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+        assert_eq!(stripped[3..], ["", "", ""]);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 
 static int option_count;
 static char **option_list;
-static uint64_t options_asked, began;
+static uint64_t options_asked, began, runnable_before;
 static atomic_ullong runnable_of_ended;
 static pthread_key_t at_thread_end;
 
@@ -51,6 +51,8 @@ static inline void options(int argc, char **argv)
 {
 	began = now();
 	pthread_key_create(&at_thread_end, count_ended);
+	/* The count goes on through exec: most of it may be from before this program. */
+	runnable_before = run_delay("/proc/self/schedstat");
 	option_count = argc;
 	option_list = argv;
 }
@@ -118,7 +120,8 @@ static inline void done(uint64_t rounds)
 {
 	uint64_t wall = now() - began;
 	say("wall", wall);
-	say("runnable", runnable_of_all());
+	say("runnable", runnable_of_all() - runnable_before);
+	say("runnable_before", runnable_before);
 	say("rounds", rounds);
 	say("per_1000_s", (uint64_t)((double)rounds * 1e12 / (double)wall));
 	finish();
