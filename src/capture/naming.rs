@@ -28,6 +28,7 @@ use self::backend::Backend;
 use self::backend::Names;
 use super::CaptureError;
 use super::python::Found;
+use super::python::PythonFrames;
 use super::sys::perf_event::thread_cpu;
 use crate::model::Event;
 use crate::model::Nanos;
@@ -35,7 +36,6 @@ use crate::model::Pid;
 use crate::model::Record;
 use crate::model::StackCounts;
 use crate::model::StackId;
-use crate::runtimes::cpython::Taken;
 use crate::symbols::Image;
 use crate::symbols::Mapping;
 use crate::symbols::RawStack;
@@ -70,8 +70,8 @@ pub enum Job {
     Stack {
         /// The stack.
         raw: RawStack,
-        /// Python frames that were taken with it, innermost first.
-        python: Vec<Taken>,
+        /// Python frames that were taken with it.
+        python: PythonFrames,
         /// The event it belongs to.
         event: Event,
     },
@@ -83,7 +83,7 @@ impl Job {
         match self {
             Self::Stack { raw, python, .. } => {
                 let addresses = 8 * (raw.chain.len() + raw.kernel.len());
-                size_of::<Self>() + raw.bytes.len() + addresses + size_of_val(python.as_slice())
+                size_of::<Self>() + raw.bytes.len() + addresses + python.bytes()
             }
             Self::Exec(_) | Self::Fork { .. } | Self::Map(_) | Self::Exit(_) => 0,
         }

@@ -11,6 +11,7 @@ use crate::model::FastSet;
 use crate::model::Pid;
 use crate::model::Text;
 use crate::runtimes::MemoryExt as _;
+use crate::runtimes::cpython::Frame;
 use crate::runtimes::cpython::GilPart;
 use crate::runtimes::cpython::Layout;
 use crate::runtimes::cpython::Module;
@@ -23,8 +24,31 @@ use crate::symbols::ScriptFrame;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 
+/// Python frames that belong to a native stack, innermost first.
+#[derive(Clone, Debug, Default)]
+pub enum PythonFrames {
+    /// There are none.
+    #[default]
+    None,
+    /// Taken in the kernel, as they lay in memory.
+    Taken(Vec<Taken>),
+    /// Read from outside.
+    Read(Vec<Frame>),
+}
+
+impl PythonFrames {
+    /// Memory that they take.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Taken(frames) => size_of_val(frames.as_slice()),
+            Self::Read(frames) => size_of_val(frames.as_slice()),
+        }
+    }
+}
+
 /// A process whose Python frames can be taken from now on, or (`None`) no longer.
-pub type Found = (Pid, Option<(u64, Layout)>);
+pub type Found = (Pid, Option<(Place, Layout)>);
 
 /// Interpreters that are opened again and again before they have started to run.
 const MOST_TRIES: u32 = 10_000;
@@ -99,7 +123,7 @@ impl Pythons {
         let memory = ProcessMemory(pid);
         match Layout::at(&memory, &place) {
             Ok(layout) => {
-                self.found.push((pid, Some((place.runtime, layout))));
+                self.found.push((pid, Some((place, layout))));
                 self.processes.insert(pid, Python::new(memory, place, layout));
             }
             // Gone before anybody could look: nothing to say.
@@ -112,7 +136,7 @@ impl Pythons {
     pub fn fork(&mut self, parent: Pid, child: Pid) {
         let Some(Python { place, layout, .. }) = self.processes.get(&parent) else { return };
         let (place, layout) = (*place, *layout);
-        self.found.push((child, Some((place.runtime, layout))));
+        self.found.push((child, Some((place, layout))));
         let memory = ProcessMemory(child);
         self.processes.insert(child, Python::new(memory, place, layout));
     }
@@ -143,10 +167,14 @@ impl Pythons {
         std::mem::take(&mut self.found)
     }
 
-    /// The functions in a chain of frames that was taken in the process, innermost first.
-    pub fn functions(&mut self, pid: Pid, taken: &[Taken]) -> Vec<ScriptFrame> {
+    /// The functions that frames are of, innermost first.
+    pub fn functions(&mut self, pid: Pid, frames: &PythonFrames) -> Vec<ScriptFrame> {
         let Some(python) = self.processes.get_mut(&pid) else { return Vec::new() };
-        let frames = python.layout.frames_taken(&python.memory, taken);
+        let frames = match frames {
+            PythonFrames::None => return Vec::new(),
+            PythonFrames::Taken(taken) => python.layout.frames_taken(&python.memory, taken),
+            PythonFrames::Read(frames) => frames.clone(),
+        };
         if python.reader().is_none() {
             return Vec::new();
         }

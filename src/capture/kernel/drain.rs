@@ -7,6 +7,7 @@ use super::living::Living;
 use super::pending::Faults;
 use super::pending::Jobs;
 use crate::capture::naming::Job;
+use crate::capture::python::PythonFrames;
 use crate::capture::sys::bpf::monotonic_ns;
 use crate::model::Event;
 use crate::model::Exec;
@@ -106,7 +107,7 @@ impl KernelSource {
         while let Some(item) = loaded.stacks.next() {
             records += 1;
             bytes += item.len() + 8;
-            let taken = &mut self.python_frames;
+            let taken = &mut self.chains;
             stack_record(&item, &mut self.jobs, &mut self.faults, taken, sink);
         }
         (records, bytes as f64 / f64::from(self.tuning.stack_ring_bytes))
@@ -337,7 +338,7 @@ fn stack_record(
     item: &[u8],
     jobs: &mut Jobs,
     faults: &mut Faults,
-    taken: &mut PythonFrames,
+    taken: &mut Chains,
     sink: Sink<'_>,
 ) -> Option<()> {
     let (header, _) = split::<layout::Header>(item)?;
@@ -393,9 +394,9 @@ fn stack_record(
 
 /// Frames of Python that came before the stacks that they belong to, by thread and time.
 #[derive(Default)]
-pub struct PythonFrames(BTreeMap<(u32, u64), Vec<Taken>>);
+pub struct Chains(BTreeMap<(u32, u64), Vec<Taken>>);
 
-impl PythonFrames {
+impl Chains {
     /// Frames whose stack was lost; more than are ever on their way.
     const MOST: usize = 256;
 
@@ -412,8 +413,8 @@ impl PythonFrames {
         self.0.insert((event.h.tid, event.h.time), frames.collect());
     }
 
-    fn take(&mut self, tid: u32, time: u64) -> Vec<Taken> {
-        self.0.remove(&(tid, time)).unwrap_or_default()
+    fn take(&mut self, tid: u32, time: u64) -> PythonFrames {
+        self.0.remove(&(tid, time)).map_or(PythonFrames::None, PythonFrames::Taken)
     }
 }
 

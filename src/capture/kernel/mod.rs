@@ -24,6 +24,7 @@ use super::Target;
 use super::naming::Naming;
 use super::observer::Observer;
 use super::procfs;
+use super::python::Found;
 use super::sys::bpf::map_update;
 use super::sys::bpf::monotonic_ns;
 use super::sys::bpf::set_niceness;
@@ -35,12 +36,13 @@ use crate::model::Record;
 use crate::model::Tier;
 use adopt::Bases;
 use bytemuck::Zeroable as _;
-use drain::PythonFrames;
+use drain::Chains;
 use living::Living;
 use load::Loaded;
 use pace::Pace;
 use pending::Faults;
 use pending::Jobs;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::fd::AsRawFd as _;
@@ -65,7 +67,9 @@ pub struct KernelSource {
     drained_ns: u64,
     jobs: Jobs,
     faults: Faults,
-    python_frames: PythonFrames,
+    chains: Chains,
+    /// Processes that run Python.
+    pythons: BTreeMap<Pid, Found>,
     living: Living,
     bases: Bases,
     niceness: Option<i32>,
@@ -96,7 +100,8 @@ impl KernelSource {
             drained_ns: 0,
             jobs: Jobs::default(),
             faults: Faults::new(options.wait_stacks),
-            python_frames: PythonFrames::default(),
+            chains: Chains::default(),
+            pythons: BTreeMap::new(),
             living: Living::default(),
             bases: Bases::default(),
             niceness: None,
@@ -135,6 +140,7 @@ impl KernelSource {
             return;
         }
         let mut observer = Observer::new(true);
+        self.pythons.values().for_each(|found| observer.note_python(found));
         let mut looks = Vec::new();
         'all: for pid in self.living.pids() {
             for tid in procfs::threads(pid) {
@@ -193,7 +199,10 @@ impl KernelSource {
             self.jobs.send_until(looked, naming);
             naming.drain(sink);
             if let Some(loaded) = &mut self.loaded {
-                naming.pythons().iter().for_each(|found| loaded.take_python(found));
+                for found in naming.pythons() {
+                    loaded.take_python(&found);
+                    self.pythons.insert(found.0, found);
+                }
             }
         }
         let fill = life_fill.max(interval_fill).max(stack_fill).min(1.0);

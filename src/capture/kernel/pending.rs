@@ -3,6 +3,7 @@
 
 use crate::capture::naming::Job;
 use crate::capture::naming::Naming;
+use crate::capture::python::PythonFrames;
 use crate::model::Event;
 use crate::model::Interval;
 use crate::model::Left;
@@ -98,7 +99,7 @@ impl Faults {
             let (_, time, raw) = self.begun.swap_remove(at);
             // Told at the end of its wait, after the interval that it is the stack of.
             let event = wait_stack(tid, on, off, std::mem::take(&mut carried.weight));
-            jobs.push(time.0, Job::Stack { raw, python: Vec::new(), event });
+            jobs.push(time.0, Job::Stack { raw, python: PythonFrames::None, event });
         }
         for (tid, time) in std::mem::take(&mut self.ended) {
             self.begun.retain(|begun| begun.0 != tid);

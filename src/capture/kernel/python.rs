@@ -25,8 +25,8 @@ impl Loaded {
     pub fn take_python(&mut self, found: &Found) {
         let (pid, python) = found;
         let result = match python {
-            Some((runtime, layout)) => {
-                let value = python_of(*runtime, layout);
+            Some((place, layout)) => {
+                let value = python_of(place.runtime, layout);
                 self.pythons.insert(pid.0, bytemuck::cast::<_, [u8; 64]>(value), 0)
             }
             None => self.pythons.remove(&pid.0),

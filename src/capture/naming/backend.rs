@@ -3,6 +3,7 @@
 use super::Job;
 use super::Outcome;
 use crate::capture::python::Found;
+use crate::capture::python::PythonFrames;
 use crate::capture::python::Pythons;
 use crate::model::Definition;
 use crate::model::FutexWord;
@@ -10,7 +11,6 @@ use crate::model::Nanos;
 use crate::model::Pid;
 use crate::model::StackId;
 use crate::model::WordInfo;
-use crate::runtimes::cpython::Taken;
 use crate::symbols::Namer;
 use crate::symbols::RawStack;
 
@@ -22,7 +22,7 @@ pub(super) trait Backend {
     fn stack(
         &mut self,
         raw: &RawStack,
-        python: &[Taken],
+        python: &PythonFrames,
         define: &mut dyn FnMut(Definition),
     ) -> Option<StackId>;
     /// What a futex word is, the first time that it is asked about.
@@ -80,11 +80,10 @@ impl Backend for Names {
     fn stack(
         &mut self,
         raw: &RawStack,
-        python: &[Taken],
+        python: &PythonFrames,
         define: &mut dyn FnMut(Definition),
     ) -> Option<StackId> {
-        let functions =
-            if python.is_empty() { Vec::new() } else { self.pythons.functions(raw.pid, python) };
+        let functions = self.pythons.functions(raw.pid, python);
         self.namer.stack(raw, &functions, define)
     }
 

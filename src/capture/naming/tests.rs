@@ -25,7 +25,7 @@ fn sample(time: u64) -> Event {
 
 fn stack_job(time: u64, bytes: usize) -> Job {
     let raw = RawStack { pid: Pid(1), bytes: vec![0; bytes], ..RawStack::default() };
-    Job::Stack { raw, python: Vec::new(), event: sample(time) }
+    Job::Stack { raw, python: PythonFrames::None, event: sample(time) }
 }
 
 /// Gives each stack the next id, waits where told, panics where told.
@@ -45,7 +45,7 @@ impl Backend for Fake {
     fn stack(
         &mut self,
         _raw: &RawStack,
-        _python: &[Taken],
+        _python: &PythonFrames,
         define: &mut dyn FnMut(Definition),
     ) -> Option<StackId> {
         if let Some(gate) = self.gate.take() {
@@ -168,7 +168,7 @@ fn a_futex_word_is_told_of_before_the_wait_that_it_was_met_in() {
         let (time, off) = (Nanos(time), Nanos(0));
         let wait = WaitStack { time, tid: Tid(1), off, call, weight: Nanos(1), stack: None };
         let raw = RawStack { pid: Pid(7), ..RawStack::default() };
-        naming.send(Job::Stack { raw, event: Event::WaitStack(wait) });
+        naming.send(Job::Stack { raw, python: PythonFrames::None, event: Event::WaitStack(wait) });
     }
     let mut told = Vec::new();
     naming.finish(&mut |record| match record {

@@ -9,16 +9,20 @@
 #![allow(clippy::disallowed_methods)] // the impure edge reads files and clocks
 
 mod files;
+mod python;
 mod sockets;
 
 use self::files::Content;
 use self::files::Files;
 use self::files::Which;
+use self::python::Pythons;
 use self::sockets::Sockets;
 use super::naming::Job;
 use super::naming::Naming;
 use super::procfs;
 use super::procfs::CallText;
+use super::python::Found;
+use super::python::PythonFrames;
 use super::sys::perf_event::monotonic;
 use super::sys::perf_event::thread_cpu;
 use super::sys::process_vm;
@@ -56,6 +60,7 @@ pub struct Observer {
     stacks: bool,
     /// The program leaves a CPU idle.
     spare: bool,
+    pythons: Pythons,
     files: Files,
     /// CPU time left for looks, ns. Below zero: one cost more than there was.
     credit: i64,
@@ -87,6 +92,8 @@ pub struct Look {
     pub observation: Observation,
     /// The thread's stack, where it could be read.
     pub stack: Option<RawStack>,
+    /// The functions of Python that it is in.
+    pub python: PythonFrames,
     /// What it waits on, when that was not said before.
     pub object: Option<ObjectInfo>,
 }
@@ -100,7 +107,9 @@ impl Look {
         }
         let event = Event::Observation(self.observation);
         match (self.stack, naming) {
-            (Some(raw), Some(naming)) => naming.send(Job::Stack { raw, python: Vec::new(), event }),
+            (Some(raw), Some(naming)) => {
+                naming.send(Job::Stack { raw, python: self.python, event })
+            }
             _ => events(event),
         }
     }
@@ -112,6 +121,7 @@ impl Observer {
         Self {
             stacks,
             spare: false,
+            pythons: Pythons::default(),
             files: Files::default(),
             credit: BURST,
             charged: Nanos::ZERO,
@@ -121,6 +131,11 @@ impl Observer {
             refused: 0,
             over_budget: 0,
         }
+    }
+
+    /// Takes what was found of a process that runs Python, or no longer does.
+    pub fn note_python(&mut self, found: &Found) {
+        self.pythons.note(found);
     }
 
     /// Tells whether the program leaves a CPU idle, from the last question on until told otherwise.
@@ -172,6 +187,7 @@ impl Observer {
             return Err(Unseen::Moved);
         }
         let stack = self.stacks.then(|| stack(pid, sp, pc)).flatten();
+        let python = stack.is_some().then(|| self.pythons.frames(pid, tid)).unwrap_or_default();
         let found = call
             .filter(|_| readable(sp))
             .map(|(number, args)| self.describe(pid, tid, number, args));
@@ -193,7 +209,9 @@ impl Observer {
         let object = found.and_then(|(call, label)| self.object(pid, time, &call, label));
         let uninterruptible = state == b'D';
         let observation = Observation { time, tid, call: seen, uninterruptible, stack: None };
-        Ok(Look { observation, stack, object })
+        let python =
+            if python.is_empty() { PythonFrames::None } else { PythonFrames::Read(python) };
+        Ok(Look { observation, stack, python, object })
     }
 
     /// How often the thread got a CPU so far.

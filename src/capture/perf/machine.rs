@@ -14,6 +14,7 @@ use super::record::Raw;
 use super::record::Task;
 use super::record::What;
 use crate::capture::naming::Job;
+use crate::capture::python::PythonFrames;
 use crate::model::Books;
 use crate::model::Event;
 use crate::model::Exec;
@@ -146,7 +147,11 @@ impl Machine {
                         weight: self.period,
                         stack: None,
                     });
-                    out(Output::Job(Job::Stack { raw: sample.stack, python: Vec::new(), event }));
+                    out(Output::Job(Job::Stack {
+                        raw: sample.stack,
+                        python: PythonFrames::None,
+                        event,
+                    }));
                 }
             }
             // The event's own counters are earlier and tell samples from switches.

@@ -257,6 +257,7 @@ impl PerfSource {
                 records += 1;
                 sink(record);
             });
+            naming.pythons().iter().for_each(|found| self.observer.note_python(found));
         }
         records
     }

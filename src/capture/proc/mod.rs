@@ -222,6 +222,7 @@ impl ProcSource {
                 records += 1;
                 sink(record);
             });
+            naming.pythons().iter().for_each(|found| self.observer.note_python(found));
         }
         records
     }

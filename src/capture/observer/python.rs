@@ -1,0 +1,73 @@
+//! The Python functions of a thread that sleeps, read while it does.
+
+use crate::capture::python::Found;
+use crate::capture::sys::process_vm::ProcessMemory;
+use crate::model::FastMap;
+use crate::model::Pid;
+use crate::model::Tid;
+use crate::runtimes::cpython::Frame;
+use crate::runtimes::cpython::Place;
+use crate::runtimes::cpython::Reader;
+use crate::runtimes::cpython::Thread;
+
+/// Threads that are remembered of a process; with more they are looked up anew.
+const MOST_THREADS: usize = 4096;
+
+/// Processes that run Python, as they were found.
+#[derive(Debug, Default)]
+pub(super) struct Pythons {
+    processes: FastMap<Pid, Python>,
+}
+
+#[derive(Debug)]
+struct Python {
+    memory: ProcessMemory,
+    place: Place,
+    reader: Option<Reader>,
+    threads: FastMap<Tid, Thread>,
+}
+
+impl Pythons {
+    /// Takes what was found of a process.
+    pub fn note(&mut self, found: &Found) {
+        let (pid, python) = found;
+        match python {
+            Some((place, _)) => {
+                let memory = ProcessMemory(*pid);
+                let threads = FastMap::default();
+                let python = Python { memory, place: *place, reader: None, threads };
+                self.processes.insert(*pid, python);
+            }
+            None => {
+                self.processes.remove(pid);
+            }
+        }
+    }
+
+    /// The functions that a thread is in, innermost first. Empty for one that the interpreter does
+    /// not know, or that is no longer where it was.
+    pub fn frames(&mut self, pid: Pid, tid: Tid) -> Vec<Frame> {
+        self.processes.get_mut(&pid).and_then(|python| python.frames(tid)).unwrap_or_default()
+    }
+}
+
+impl Python {
+    fn frames(&mut self, tid: Tid) -> Option<Vec<Frame>> {
+        let memory = &self.memory;
+        if self.reader.is_none() {
+            self.reader = Reader::open(memory, &self.place).ok();
+        }
+        let reader = self.reader.as_mut()?;
+        if let Some(thread) = self.threads.get(&tid)
+            && let Some(Ok(stack)) = reader.stacks(memory, &[*thread]).pop()
+        {
+            return Some(stack.frames);
+        }
+        let thread = reader.thread(memory, tid)?;
+        if self.threads.len() >= MOST_THREADS {
+            self.threads.clear();
+        }
+        self.threads.insert(tid, thread);
+        reader.stacks(memory, &[thread]).pop()?.ok().map(|stack| stack.frames)
+    }
+}
