@@ -62,7 +62,11 @@ pub enum Command {
     /// List the bundled example programs
     Examples,
     /// Build and run a bundled example under the recorder, and explain it
-    #[command(after_help = "Example:\n  timesink demo lock_contention --threads 8")]
+    ///
+    /// A Rust example is built in the checkout of timesink. A Python example is in this program:
+    /// it is written into the directory of the run and run by the python3 of the PATH.
+    #[command(after_help = "Examples:\n  timesink demo lock_contention --threads 8\n  \
+        timesink demo python/gil_convoy --burners 4")]
     Demo(Demo),
 }
 

@@ -42,7 +42,7 @@ pub const EXIT_FAILED: u8 = 125;
 /// Does what the command line says. Gives the exit code.
 pub fn dispatch(cli: Cli) -> Result<u8> {
     match cli.command {
-        Command::Run(args) => run(&args),
+        Command::Run(args) => run(args, None),
         Command::Attach(args) => attach::attach(&args),
         Command::Report(args) => report(&args),
         Command::Flamegraph(args) => flamegraph(&args),
@@ -51,15 +51,22 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Whatif(args) => whatif::answer(&args),
         Command::Doctor => doctor_report(),
         Command::Examples => demo::list(),
-        Command::Demo(args) => run(&demo::prepare(&args)?),
+        Command::Demo(args) => {
+            let (args, script) = demo::prepare(&args)?;
+            run(args, script.as_ref())
+        }
     }
 }
 
-fn run(args: &Run) -> Result<u8> {
+/// Records and explains a command, or an example that is a `script`.
+fn run(mut args: Run, script: Option<&demo::Script>) -> Result<u8> {
     let user = record::user(args.recording.user.as_deref())?;
-    let directory =
-        output_dir::OutputDir::create(args.output.as_deref(), &args.command, user.as_ref())?;
-    let recorded = match record::record(args, user.as_ref(), &directory) {
+    let name = script.map_or(args.command[0].as_os_str(), |script| script.name.as_ref());
+    let mut directory = output_dir::OutputDir::create(args.output.as_deref(), name, user.as_ref())?;
+    if let Some(script) = script {
+        script.bring(&mut directory, &mut args)?;
+    }
+    let recorded = match record::record(&args, user.as_ref(), &directory) {
         Ok(recorded) => recorded,
         Err(failure) => {
             directory.discard();

@@ -4,8 +4,9 @@ Three kinds of request: `/log` appends to a file and forces it to the disk, `/or
 database (sqlite3, one connection that all threads share under one lock), `/quote` asks a slow
 remote service. The report must show, for the pool's threads: `network` in `quote` (the remote
 service takes its time), `disk` in `log` and in the commit, and the lock around the database,
-held during the commit, so that orders come one at a time. The clients wait at `network` for the
-server. Everything is on the loopback and ends after --requests.
+held during the commit, so that orders come one at a time. The clients wait for the server in
+`poll`, since Python polls a socket that has a timeout. Everything is on the loopback and ends after
+--requests.
 
     timesink run -- python3 web_thread_pool.py --workers 4 --clients 8 --requests 300
 """
@@ -26,6 +27,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 now = time.monotonic_ns
 PATHS = ("/log", "/order", "/quote")
+# How often a server looks whether it is to stop.
+STOP_S = 0.05
 
 
 def options():
@@ -154,7 +157,7 @@ def remote(ms):
     """Serves until standard input ends; prints its port first."""
     with Remote(("127.0.0.1", 0), Slow) as server:
         server.seconds = ms / 1000
-        threading.Thread(target=server.serve_forever, name="remote").start()
+        threading.Thread(target=server.serve_forever, args=(STOP_S,), name="remote").start()
         print(server.server_address[1], flush=True)
         sys.stdin.read()
         server.shutdown()
@@ -199,7 +202,7 @@ def serve(o, directory, remote_port):
     """Serves the clients until they are done: what the server measured, and they."""
     shop = Shop(directory, remote_port)
     server = PoolServer(shop, o.workers)
-    accepting = threading.Thread(target=server.serve_forever, name="accept")
+    accepting = threading.Thread(target=server.serve_forever, args=(STOP_S,), name="accept")
     accepting.start()
     port = server.server_address[1]
     try:
