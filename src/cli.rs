@@ -140,6 +140,12 @@ pub struct Recording {
     /// Take no stacks of waits (cheaper for programs that switch a million times a second)
     #[arg(long)]
     pub no_wait_stacks: bool,
+    /// Tell the kernel the names of Python's threads, so that the report has them (before 3.14)
+    ///
+    /// A `sitecustomize` found through PYTHONPATH: nothing is seen of interpreters started with
+    /// -I or -E. One that is there already is loaded too.
+    #[arg(long)]
+    pub python_probe: bool,
     /// Run the command as this user [default: who called sudo, else yourself]
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,

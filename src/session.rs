@@ -4,6 +4,7 @@ mod attach;
 mod demo;
 mod output_dir;
 mod outputs;
+mod python_probe;
 mod record;
 mod recorder;
 mod source;
@@ -66,7 +67,15 @@ fn run(mut args: Run, script: Option<&demo::Script>) -> Result<u8> {
     if let Some(script) = script {
         script.bring(&mut directory, &mut args)?;
     }
-    let recorded = match record::record(&args, user.as_ref(), &directory) {
+    let python_path = match args.recording.python_probe {
+        true => Some(python_probe::bring(&mut directory).inspect_err(|_| directory.discard())?),
+        false => None,
+    };
+    let recorded = record::record(&args, user.as_ref(), python_path.as_deref(), &directory);
+    if python_path.is_some() {
+        python_probe::remove(&directory);
+    }
+    let recorded = match recorded {
         Ok(recorded) => recorded,
         Err(failure) => {
             directory.discard();

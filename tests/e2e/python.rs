@@ -363,3 +363,97 @@ fn demo_leaves_the_example_beside_its_report() {
     let left = std::fs::read_dir(place.path().join("timesink-out")).expect("it").count();
     assert_eq!(left, 2, "one run and the link to it");
 }
+
+/// Says all that the probe could change: paths, modules (but for its own, which import insists on),
+/// stacks, errors of threads, children.
+const NOSY: &str = "
+import sys
+before = sorted(set(sys.modules) - {'sitecustomize'})
+import multiprocessing, os, subprocess, threading, traceback
+sys.stderr = sys.stdout
+
+def show(name):
+    print(name, threading.current_thread().name, sorted(vars(threading.current_thread())))
+    traceback.print_stack(file=sys.stdout)
+    raise ValueError(name)
+
+def in_thread(name):
+    thread = threading.Thread(target=show, args=(name,), name=name)
+    thread.start()
+    thread.join()
+    return thread
+
+if __name__ == '__main__':
+    print([path for path in sys.path if path], before)
+    print(getattr(sys.modules.get('sitecustomize'), 'HIDDEN', None))
+    in_thread('first')
+    in_thread('a name of more than fifteen letters \u{e9}\u{e9}')
+    print(open('/proc/self/comm').read(), threading.main_thread().name, flush=True)
+    child = os.fork()
+    if child == 0:
+        in_thread('forked')
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+    for how in ('fork', 'spawn'):
+        process = multiprocessing.get_context(how).Process(target=in_thread, args=(how,))
+        process.start()
+        process.join()
+        print(how, process.exitcode, flush=True)
+    subprocess.run([sys.executable, '-c', 'import sys; print(sys.path)'], check=True)
+";
+
+#[test]
+fn the_probe_changes_nothing_that_a_program_says() {
+    let Some(python) = PYTHON.as_deref() else {
+        crate::program::skip("python3 is not installed");
+        return;
+    };
+    let place = tempfile::tempdir().expect("a place");
+    let file = place.path().join("nosy.py");
+    std::fs::write(&file, NOSY).expect("written");
+    let hidden = place.path().join("theirs");
+    std::fs::create_dir(&hidden).expect("made");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    for theirs in [None, Some("HIDDEN = 'seen'\n"), Some("raise OSError('theirs')\n")] {
+        let mut bare = Command::new(python);
+        let mut recorder = Timesink::on(Tier::Proc).option("--python-probe");
+        if let Some(text) = theirs {
+            std::fs::write(hidden.join("sitecustomize.py"), text).expect("written");
+            bare.env("PYTHONPATH", &hidden);
+            recorder = recorder.env("PYTHONPATH", &hidden);
+        }
+        let bare = {
+            let _alone = alone();
+            // Some versions warn of forks, with the process's id.
+            bare.arg(&file).env("PYTHONWARNINGS", "ignore").output().expect("python")
+        };
+        assert!(bare.status.success(), "{}", said(&bare.stderr));
+        let run = recorder
+            .env("PYTHONWARNINGS", "ignore")
+            .record(&[python, file.to_str().expect("UTF-8")]);
+        assert_eq!(said(&run.stdout), said(&bare.stdout), "{theirs:?}: {}", run.stderr);
+        assert!(run.stderr.starts_with(&said(&bare.stderr)), "{theirs:?}: {}", run.stderr);
+        assert_eq!(said(&bare.stdout).contains("seen"), theirs.is_some_and(|t| t.contains("seen")));
+        assert!(!run.out().join("sitecustomize.py").exists(), "it is taken away");
+    }
+}
+
+#[test]
+fn the_probe_shows_the_names_of_threads() {
+    let Some(python) = PYTHON.as_deref() else {
+        crate::program::skip("python3 is not installed");
+        return;
+    };
+    let file = directory().join("thread_pool.py").display().to_string();
+    let command = [python, &file, "--workers", "2", "--jobs", "6", "--job-ms", "40"];
+    for tier in Tier::here().filter(|tier| !tier.as_nobody()) {
+        let run = Timesink::on(tier).option("--python-probe").record(&command);
+        assert_eq!(run.code(), 0, "{tier:?}: {}", run.stderr);
+        let names: Vec<&str> =
+            rows(&run.report, "/threads").iter().map(|thread| text(thread, "/name")).collect();
+        assert!(names.contains(&"pool_0") && names.contains(&"pool_1"), "{tier:?}: {names:?}");
+        let compiled = run.out().join("__pycache__");
+        assert!(!compiled.exists(), "what Python compiled is taken away");
+    }
+}
