@@ -67,9 +67,10 @@ fn run(mut args: Run, script: Option<&demo::Script>) -> Result<u8> {
     if let Some(script) = script {
         script.bring(&mut directory, &mut args)?;
     }
-    let python_path = match args.recording.python_probe {
-        true => Some(python_probe::bring(&mut directory).inspect_err(|_| directory.discard())?),
-        false => None,
+    let python_path = if args.recording.python_probe {
+        Some(python_probe::bring(&mut directory).inspect_err(|_| directory.discard())?)
+    } else {
+        None
     };
     let recorded = record::record(&args, user.as_ref(), python_path.as_deref(), &directory);
     if python_path.is_some() {
