@@ -62,7 +62,11 @@ pub enum Command {
     /// List the bundled example programs
     Examples,
     /// Build and run a bundled example under the recorder, and explain it
-    #[command(after_help = "Example:\n  timesink demo lock_contention --threads 8")]
+    ///
+    /// A Rust example is built in the checkout of timesink. A Python example is in this program:
+    /// it is written into the directory of the run and run by the python3 of the PATH.
+    #[command(after_help = "Examples:\n  timesink demo lock_contention --threads 8\n  \
+        timesink demo python/gil_convoy --burners 4")]
     Demo(Demo),
 }
 
@@ -136,6 +140,12 @@ pub struct Recording {
     /// Take no stacks of waits (cheaper for programs that switch a million times a second)
     #[arg(long)]
     pub no_wait_stacks: bool,
+    /// Tell the kernel the names of Python's threads, so that the report has them (before 3.14)
+    ///
+    /// A `sitecustomize` found through PYTHONPATH: nothing is seen of interpreters started with
+    /// -I or -E. One that is there already is loaded too.
+    #[arg(long)]
+    pub python_probe: bool,
     /// Run the command as this user [default: who called sudo, else yourself]
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,

@@ -4,6 +4,7 @@ mod attach;
 mod demo;
 mod output_dir;
 mod outputs;
+mod python_probe;
 mod record;
 mod recorder;
 mod source;
@@ -42,7 +43,7 @@ pub const EXIT_FAILED: u8 = 125;
 /// Does what the command line says. Gives the exit code.
 pub fn dispatch(cli: Cli) -> Result<u8> {
     match cli.command {
-        Command::Run(args) => run(&args),
+        Command::Run(args) => run(args, None),
         Command::Attach(args) => attach::attach(&args),
         Command::Report(args) => report(&args),
         Command::Flamegraph(args) => flamegraph(&args),
@@ -51,15 +52,31 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Whatif(args) => whatif::answer(&args),
         Command::Doctor => doctor_report(),
         Command::Examples => demo::list(),
-        Command::Demo(args) => run(&demo::prepare(&args)?),
+        Command::Demo(args) => {
+            let (args, script) = demo::prepare(&args)?;
+            run(args, script.as_ref())
+        }
     }
 }
 
-fn run(args: &Run) -> Result<u8> {
+/// Records and explains a command, or an example that is a `script`.
+fn run(mut args: Run, script: Option<&demo::Script>) -> Result<u8> {
     let user = record::user(args.recording.user.as_deref())?;
-    let directory =
-        output_dir::OutputDir::create(args.output.as_deref(), &args.command, user.as_ref())?;
-    let recorded = match record::record(args, user.as_ref(), &directory) {
+    let name = script.map_or(args.command[0].as_os_str(), |script| script.name.as_ref());
+    let mut directory = output_dir::OutputDir::create(args.output.as_deref(), name, user.as_ref())?;
+    if let Some(script) = script {
+        script.bring(&mut directory, &mut args)?;
+    }
+    let python_path = if args.recording.python_probe {
+        Some(python_probe::bring(&mut directory).inspect_err(|_| directory.discard())?)
+    } else {
+        None
+    };
+    let recorded = record::record(&args, user.as_ref(), python_path.as_deref(), &directory);
+    if python_path.is_some() {
+        python_probe::remove(&directory);
+    }
+    let recorded = match recorded {
         Ok(recorded) => recorded,
         Err(failure) => {
             directory.discard();

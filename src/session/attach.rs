@@ -37,7 +37,7 @@ pub fn attach(args: &Attach) -> Result<u8> {
     // Before a directory is made: what cannot be recorded leaves none.
     let options = Options { sample_hz: args.freq, wait_stacks: !args.no_wait_stacks };
     let opened = source::to_attach(options)?;
-    let directory = OutputDir::create(args.output.as_deref(), &command, user.as_ref())?;
+    let directory = OutputDir::create(args.output.as_deref(), &command[0], user.as_ref())?;
     if let Err(error) = record(args, &targets, &command, opened, &directory) {
         directory.discard();
         return Err(error);

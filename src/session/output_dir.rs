@@ -5,11 +5,12 @@ use crate::session::terminal::say;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
+use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -29,12 +30,13 @@ pub struct OutputDir {
     path: PathBuf,
     owner: Option<(u32, u32)>,
     made: bool,
+    brought: Vec<PathBuf>,
 }
 
 impl OutputDir {
     /// The directory that was asked for, or `timesink-out/NAME-TIME`, or one in the temporary
     /// directory where that cannot be made. Under sudo it belongs to the invoking user.
-    pub fn create(asked: Option<&Path>, command: &[OsString], user: Option<&User>) -> Result<Self> {
+    pub fn create(asked: Option<&Path>, command: &OsStr, user: Option<&User>) -> Result<Self> {
         let owner = user.map(|user| (user.uid, user.gid));
         if let Some(path) = asked {
             return Self::at(path, owner);
@@ -70,7 +72,7 @@ impl OutputDir {
                 path.display()
             );
         }
-        Ok(Self { path: path.to_owned(), owner, made })
+        Ok(Self { path: path.to_owned(), owner, made, brought: Vec::new() })
     }
 
     fn below(parent: &Path, name: &str, owner: Option<(u32, u32)>) -> io::Result<Self> {
@@ -84,7 +86,7 @@ impl OutputDir {
             match make(&path, owner) {
                 Ok(()) => {
                     point_latest(parent, &name, owner);
-                    return Ok(Self { path, owner, made: true });
+                    return Ok(Self { path, owner, made: true, brought: Vec::new() });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -113,6 +115,14 @@ impl OutputDir {
         Ok(file)
     }
 
+    /// Puts a file into it that the command needs; its path.
+    pub fn bring(&mut self, name: &str, text: &str) -> io::Result<PathBuf> {
+        self.file(name)?.write_all(text.as_bytes())?;
+        let path = self.path.join(name);
+        self.brought.push(path.clone());
+        Ok(path)
+    }
+
     /// Where the trace is written until the command has started: a mistyped command must not
     /// cost the recording of an earlier run.
     pub fn trace_in_the_making(&self) -> io::Result<File> {
@@ -131,6 +141,9 @@ impl OutputDir {
     /// Removes it after a command that never started, if it was made for this run.
     pub fn discard(&self) {
         let _ = fs::remove_file(self.path.join(PART));
+        for file in &self.brought {
+            let _ = fs::remove_file(file);
+        }
         if self.made {
             // Only ever an empty directory: anything else in it is not ours to remove.
             let _ = fs::remove_dir(&self.path);
@@ -168,9 +181,8 @@ fn point_latest(parent: &Path, name: &str, owner: Option<(u32, u32)>) {
 }
 
 /// `NAME-TIME`: the program's name, made fit for a file name, and local time.
-fn default_name(command: &[OsString]) -> String {
-    let program = command.first().map(PathBuf::from).unwrap_or_default();
-    let name = program.file_name().unwrap_or_default().to_string_lossy();
+fn default_name(command: &OsStr) -> String {
+    let name = Path::new(command).file_name().unwrap_or_default().to_string_lossy();
     let fit: String = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' })
@@ -186,7 +198,7 @@ mod tests {
 
     #[test]
     fn names_are_fit_for_files() {
-        let name = |command: &str| default_name(&[OsString::from(command)]);
+        let name = |command: &str| default_name(command.as_ref());
         assert!(name("/usr/bin/sleep").starts_with("sleep-20"));
         assert!(name("/tmp/a b\n<x>").starts_with("a_b__x_-20"));
         assert!(name("..").starts_with("command-20"));
@@ -196,9 +208,11 @@ mod tests {
     fn somebody_elses_directory_is_refused() {
         let directory = tempfile::tempdir().expect("temporary directory");
         fs::File::create(directory.path().join("precious")).expect("a file");
-        let error = OutputDir::create(Some(directory.path()), &[], None).err().expect("refused");
+        let error =
+            OutputDir::create(Some(directory.path()), "x".as_ref(), None).err().expect("refused");
         assert!(error.to_string().contains("not made by timesink"), "{error}");
         fs::File::create(directory.path().join(TRACE)).expect("a file");
-        OutputDir::create(Some(directory.path()), &[], None).expect("made by timesink: used again");
+        OutputDir::create(Some(directory.path()), "x".as_ref(), None)
+            .expect("made by timesink: used again");
     }
 }

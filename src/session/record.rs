@@ -117,7 +117,12 @@ pub fn user(asked: Option<&str>) -> Result<Option<User>> {
 }
 
 /// Records the command into `directory`.
-pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<Recorded, Failure> {
+pub fn record(
+    args: &Run,
+    user: Option<&User>,
+    python_path: Option<&OsStr>,
+    directory: &OutputDir,
+) -> Result<Recorded, Failure> {
     let options =
         Options { sample_hz: args.recording.freq, wait_stacks: !args.recording.no_wait_stacks };
     signals::pass_through().context("signals cannot be handled")?;
@@ -136,8 +141,11 @@ pub fn record(args: &Run, user: Option<&User>, directory: &OutputDir) -> Result<
         }
     };
     let writer = Writer::to_file(file, &info).context("the trace file cannot be written")?;
-    let held = Held::fork(command(args, user, probe.as_ref()), user)
-        .context("the command's process cannot be made")?;
+    let mut started = command(args, user, probe.as_ref());
+    if let Some(path) = python_path {
+        started.env("PYTHONPATH", path);
+    }
+    let held = Held::fork(started, user).context("the command's process cannot be made")?;
     let (pid, waiter) = (held.pid, Waiter::new(held.pid));
     source.start(&Target { pid: Pid(pid) }).map_err(anyhow::Error::from)?;
     let used_before = host::own_usage().0;

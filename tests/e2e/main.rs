@@ -12,6 +12,7 @@ mod labels;
 mod passing;
 mod processes;
 mod program;
+mod python;
 mod quota;
 mod real;
 mod report;
