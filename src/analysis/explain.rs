@@ -21,6 +21,7 @@ use crate::analysis::report::PathStep;
 use crate::analysis::report::PathSummary;
 use crate::analysis::report::Shown;
 use crate::analysis::report::StateTimes;
+use crate::analysis::report::ThreadRow;
 use crate::model::Function;
 use crate::model::Nanos;
 use crate::model::StackId;
@@ -28,7 +29,6 @@ use crate::model::State;
 use crate::model::States;
 use crate::model::Symbols;
 use crate::model::ThreadId;
-use crate::model::Timelines;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -43,8 +43,8 @@ const MOST_FUNCTIONS: usize = 50;
 
 /// What the report's rows are made from.
 pub struct Explainer<'a> {
-    /// Threads and processes.
-    pub timelines: &'a Timelines,
+    /// Threads.
+    pub threads: &'a [ThreadRow],
     /// Names of stacks.
     pub symbols: &'a Symbols,
     /// Lives.
@@ -137,10 +137,8 @@ impl Explainer<'_> {
     }
 
     fn name(&self, thread: ThreadId) -> Shown {
-        let threads = self.timelines.threads();
-        threads
-            .get(thread.0 as usize)
-            .map_or_else(Shown::default, |thread| Shown::from(&thread.name))
+        let row = self.threads.get(thread.0 as usize);
+        row.map_or_else(Shown::default, |row| Shown(row.called()))
     }
 
     fn heaviest(&self, charges: &Charges, thread: ThreadId) -> Option<StackId> {

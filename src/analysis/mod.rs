@@ -19,6 +19,7 @@ mod path;
 pub mod replay;
 mod report;
 mod retries;
+mod roles;
 mod rows;
 pub mod rules;
 #[cfg(test)]
@@ -155,6 +156,8 @@ fn explain(
     let Rows { objects, ids, same } = objects.rows(timelines, trace.symbols());
     history.unify(same);
     report.objects = objects;
+    let names: Vec<&str> = report.processes.iter().map(|row| row.name.0.as_str()).collect();
+    roles::fill(&mut report.threads, &names, &history, trace.symbols());
     report.focus = focus::find(question, timelines)?;
     let replayed = replay::replayed(&replay::Facts {
         history: &history,
@@ -176,7 +179,12 @@ fn explain(
         ));
         return Ok((history, ids));
     }
-    let explainer = Explainer { timelines, symbols: trace.symbols(), history: &history, ids: &ids };
+    let explainer = Explainer {
+        threads: &report.threads,
+        symbols: trace.symbols(),
+        history: &history,
+        ids: &ids,
+    };
     let blame = blame::blame(&history);
     if !blame.unexamined.is_zero() {
         report.health.warnings.push(format!(

@@ -310,7 +310,7 @@ pub struct ThreadRow {
     pub process: u32,
     /// Its name.
     pub name: Shown,
-    /// Its role, if one was recognised.
+    /// What it does, where its name does not tell: the function that it was seen in most.
     pub role: Option<String>,
     /// Start, ns from the start of the run.
     pub start_ns: u64,
@@ -326,6 +326,16 @@ pub struct ThreadRow {
     pub switches: Switches,
     /// How often it came back on another CPU.
     pub migrations: u64,
+}
+
+impl ThreadRow {
+    /// What to call it: its name, and its role where it has one.
+    pub fn called(&self) -> String {
+        match &self.role {
+            Some(role) => format!("{} ({role})", self.name),
+            None => self.name.to_string(),
+        }
+    }
 }
 
 /// Context switches of a thread.

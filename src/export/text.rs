@@ -143,13 +143,14 @@ impl Text<'_> {
                 None => "exit not seen".to_owned(),
             };
             let life = Nanos(process.end_ns - process.start_ns);
-            writeln!(self.out, "  {} [{}], {life}, {end}", process.name, process.pid)?;
+            let arguments = arguments(process);
+            writeln!(self.out, "  {} [{}]{arguments}, {life}, {end}", process.name, process.pid)?;
             let mut threads: Vec<&ThreadRow> =
                 report.threads.iter().filter(|thread| thread.process == process.id).collect();
             threads.sort_by_key(|t| (std::cmp::Reverse(t.end_ns - t.start_ns), t.id));
             for thread in threads.iter().take(MOST_THREADS.saturating_sub(shown)) {
                 let life = Nanos(thread.end_ns - thread.start_ns);
-                let (name, tid, states) = (&thread.name, thread.tid, largest(&thread.states));
+                let (name, tid, states) = (thread.called(), thread.tid, largest(&thread.states));
                 writeln!(self.out, "    {name:<16} {tid:>7} {:>9}  {states}", life.to_string())?;
             }
             let left_out = threads.len().saturating_sub(MOST_THREADS.saturating_sub(shown));
@@ -449,6 +450,22 @@ const SIGNALS: &[(u32, &str)] = &[
     (15, "SIGTERM"),
     (25, "SIGXFSZ"),
 ];
+
+/// The arguments of a process, as far as a line has room: they tell scripts of one interpreter
+/// apart.
+fn arguments(process: &ProcessRow) -> String {
+    const WIDEST: usize = 48;
+    let all: Vec<&str> = process.argv.iter().skip(1).map(|word| word.0.as_str()).collect();
+    let all = all.join(" ");
+    if all.is_empty() {
+        return String::new();
+    }
+    if all.chars().count() <= WIDEST {
+        return format!(" {all}");
+    }
+    let cut: String = all.chars().take(WIDEST - 3).collect();
+    format!(" {cut}...")
+}
 
 fn ended(status: ExitStatus) -> String {
     match status {

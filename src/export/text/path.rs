@@ -43,7 +43,7 @@ impl Text<'_> {
             .filter(|on| Nanos(on.ns).share_of(whole) >= WORTH)
             .filter_map(|on| {
                 let thread = report.threads.iter().find(|thread| thread.id == on.id)?;
-                Some(format!("{} {}", thread.name, percent(Nanos(on.ns).share_of(whole))))
+                Some(format!("{} {}", thread.called(), percent(Nanos(on.ns).share_of(whole))))
             })
             .collect();
         self.wrapped("  through ", &threads.join(", "))
