@@ -18,6 +18,9 @@ const MOST_LINKS: usize = 2 * MOST_FRAMES;
 /// Bytes read together at most. A chunk has 16 KB, unless a frame is larger.
 pub(super) const LARGEST_WINDOW: u64 = 32 << 10;
 
+/// Code units of a function at most.
+const MOST_UNITS: i64 = 1 << 27;
+
 /// First address that no program has, with five levels of page tables.
 const END_OF_USER: u64 = 1 << 56;
 
@@ -103,12 +106,11 @@ impl Walk<'_> {
         }
         let layout = self.layout;
         let mut single = [0; 1024];
-        let bytes = match self.window.get(at, layout.frame_bytes) {
-            Some(bytes) => bytes,
-            None => {
-                let bytes = single.get_mut(..layout.frame_bytes as usize).ok_or(Unread::Refused)?;
-                self.memory.read(at, bytes).then_some(&*bytes).ok_or(Unread::Refused)?
-            }
+        let bytes = if let Some(bytes) = self.window.get(at, layout.frame_bytes) {
+            bytes
+        } else {
+            let bytes = single.get_mut(..layout.frame_bytes as usize).ok_or(Unread::Refused)?;
+            self.memory.read(at, bytes).then_some(&*bytes).ok_or(Unread::Refused)?
         };
         let previous = u64_in(bytes, layout.frame_previous).ok_or(Unread::Refused)?;
         match owner(layout, bytes) {
@@ -177,22 +179,15 @@ fn frame(memory: &dyn Memory, layout: &Layout, address: u64, bytes: &[u8]) -> Op
         entry => *bytes.get(entry as usize)? != 0,
     };
     let first_local = untagged(layout.frame_locals)?;
-    Some(Frame { address, code, instruction: units(instruction)?, entry, first_local })
+    // One or a few units before the first one while a function begins; what is far off is none
+    // of this code's instructions.
+    (-16..MOST_UNITS).contains(&instruction).then_some(())?;
+    let instruction = u32::try_from(instruction).ok();
+    Some(Frame { address, code, instruction, entry, first_local })
 }
 
 fn int(bytes: &[u8], at: u32) -> Option<i32> {
     u32_in(bytes, at).map(u32::cast_signed)
-}
-
-/// Units behind the first instruction: one or a few before it while a function begins. What is
-/// far off is none of this code's instructions.
-fn units(instruction: i64) -> Option<Option<u32>> {
-    const MOST: i64 = 1 << 27;
-    match instruction {
-        0..MOST => u32::try_from(instruction).ok().map(Some),
-        -16..0 => Some(None),
-        _ => None,
-    }
 }
 
 /// Where the instructions are that a thread of a free-threaded build runs: each may have its own

@@ -20,6 +20,8 @@ mod reader;
 mod states;
 mod strings;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod unknown;
 mod version;
 

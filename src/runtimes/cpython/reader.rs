@@ -3,6 +3,7 @@
 use crate::model::Text;
 use crate::model::Tid;
 
+use super::super::memory::u32_in;
 use super::super::memory::u64_in;
 use super::ABSENT;
 use super::Code;
@@ -108,17 +109,22 @@ impl Reader {
             .ok_or(Unknown::Unreadable)?;
         let told = place.version_at.and_then(|at| memory.u64(at)).and_then(Version::from_hex);
         let layout = Layout::new(&start, told.or(place.version))?;
-        let reader = Self {
+        let reader = Self::unchecked(layout, place.runtime);
+        reader.check(memory)?;
+        Ok(reader)
+    }
+
+    /// Of what may be no interpreter at all.
+    pub(super) fn unchecked(layout: Layout, runtime: u64) -> Self {
+        Self {
             layout,
-            runtime: place.runtime,
+            runtime,
             codes: Codes::default(),
             threads: Threads::default(),
             tops: Batch::default(),
             again: Batch::default(),
             counts: Counts::default(),
-        };
-        reader.check(memory)?;
-        Ok(reader)
+        }
     }
 
     /// Whether what lies at the places that the layout names is what should lie there.
@@ -139,7 +145,7 @@ impl Reader {
             .bytes(interpreter.gil, layout.gil_bytes as usize)
             .ok_or(Unknown::Implausible("there is no GIL where it should be"))?;
         let interval = u64_in(&bytes, layout.gil_interval).unwrap_or(0);
-        let locked = super::super::memory::u32_in(&bytes, layout.gil_locked);
+        let locked = u32_in(&bytes, layout.gil_locked);
         match locked.map(u32::cast_signed) {
             Some(-1) => return Err(Unknown::NotRunning),
             Some(0 | 1) if (1..=LONGEST_INTERVAL_US).contains(&interval) => {}
@@ -225,12 +231,10 @@ impl Reader {
         let there: Vec<Thread> = now.iter().copied().flatten().collect();
         let mut stacks = self.read_stacks(memory, &there).into_iter();
         let mut gone = 0;
-        let result = now.iter().map(|thread| match thread {
-            Some(_) => stacks.next().unwrap_or(Err(Unread::Gone)),
-            None => {
-                gone += 1;
-                Err(Unread::Gone)
-            }
+        let result = now.iter().map(|thread| {
+            let stack = thread.and_then(|_| stacks.next());
+            gone += u64::from(stack.is_none());
+            stack.unwrap_or(Err(Unread::Gone))
         });
         let result = result.collect();
         self.counts.gone += gone;
@@ -284,13 +288,13 @@ impl Reader {
         });
         let starts: Vec<u64> = starts.collect();
         self.tops.read(memory);
-        let windows = starts.iter().enumerate().map(|(index, &start)| match self.tops.get(index) {
-            Some(bytes) => Window { start, bytes: bytes.into() },
-            // It only happened to be near: there is a gap between the chunk and it.
-            None => {
-                let bytes = memory.bytes(firsts[index], layout.frame_bytes as usize);
-                Window { start: firsts[index], bytes: bytes.unwrap_or_default().into() }
+        let windows = starts.iter().zip(&firsts).enumerate().map(|(index, (&start, &first))| {
+            if let Some(bytes) = self.tops.get(index) {
+                return Window { start, bytes: bytes.into() };
             }
+            // It only happened to be near: there is a gap between the chunk and it.
+            let bytes = memory.bytes(first, layout.frame_bytes as usize);
+            Window { start: first, bytes: bytes.unwrap_or_default().into() }
         });
         let windows: Vec<Window<'_>> = windows.collect();
         let mut found = Vec::with_capacity(threads.len());

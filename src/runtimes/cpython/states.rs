@@ -1,5 +1,7 @@
 //! Interpreters and the states of their threads: lists that are followed from `_PyRuntime` on.
 
+use std::collections::BTreeSet;
+
 use crate::model::Tid;
 
 use super::super::memory::u32_in;
@@ -14,7 +16,7 @@ use super::frames::plausible;
 /// Interpreters of a process that are followed.
 pub const MOST_INTERPRETERS: usize = 256;
 
-/// Threads of an interpreter that are followed.
+/// Threads of a process that are followed.
 pub const MOST_THREADS: usize = 4096;
 
 /// An interpreter: the main one, or one that a program made inside its process.
@@ -73,7 +75,9 @@ pub(super) fn interpreters(
     let mut found = Vec::new();
     let mut batch = Batch::default();
     while at != 0 && found.len() < MOST_INTERPRETERS {
-        plausible(at).then_some(())?;
+        // A list that runs in a circle is none.
+        let met = found.iter().any(|it: &Interpreter| it.address == at);
+        (plausible(at) && !met).then_some(())?;
         batch.clear();
         let fields = [
             layout.interpreter_next,
@@ -118,10 +122,10 @@ impl Threads {
         }
         self.batch.read(memory);
         let mut found = Vec::with_capacity(self.met.len());
+        let mut seen = BTreeSet::new();
         for interpreter in interpreters {
-            let first = found.len();
             let mut at = interpreter.threads;
-            while plausible(at) && found.len() - first < MOST_THREADS {
+            while plausible(at) && found.len() < MOST_THREADS && seen.insert(at) {
                 // The list mostly is as it was: the next one met is the next one.
                 let here = self.met.get(found.len()) == Some(&at);
                 let number =
