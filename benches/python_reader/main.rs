@@ -90,6 +90,7 @@ fn waiting(command: &[String], rounds: usize) {
         frames = snapshot.iter().flat_map(|(_, stack)| stack).map(|s| s.frames.len()).sum();
     }
     times.sort_by(f64::total_cmp);
+    python.go_on();
     let at = |part: usize| times[(rounds - 1) * part / 100];
     println!(
         "| {} | {threads} | {frames} | {} | {:.1} | {:.1} | {:.1} |",
@@ -116,6 +117,7 @@ fn changing(command: &[String], snapshots: usize) {
         }
     }
     let lives = python.lives();
+    python.go_on();
     let counts = reader.counts();
     println!(
         "| {}{} | {snapshots} | {} | {} | {} | {} | {no_code} | {impossible} |",

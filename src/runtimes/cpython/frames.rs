@@ -67,6 +67,31 @@ pub(super) struct Walk<'a> {
     pub window: Window<'a>,
     /// The chunk before that of the window, with its size once read; 0 for none.
     pub older: (u64, Option<u64>),
+    /// Frames outside of chunks.
+    pub aside: Aside<'a>,
+}
+
+/// Frames that lie outside of chunks: those of generators and shims, and all of them below 3.11.
+#[derive(Debug)]
+pub(super) struct Aside<'a> {
+    /// What was read beforehand, because the last time it was used, in this order.
+    pieces: Vec<(u64, Option<&'a [u8]>)>,
+    next: usize,
+    /// What was used this time.
+    pub used: Vec<u64>,
+}
+
+impl<'a> Aside<'a> {
+    pub fn new(pieces: Vec<(u64, Option<&'a [u8]>)>) -> Self {
+        Self { used: Vec::with_capacity(pieces.len()), pieces, next: 0 }
+    }
+
+    /// The frame at an address, if it was read.
+    fn get(&mut self, address: u64) -> Option<&'a [u8]> {
+        let rest = self.pieces.get(self.next..)?;
+        self.next += rest.iter().position(|(at, _)| *at == address)? + 1;
+        self.pieces[self.next - 1].1
+    }
 }
 
 /// The frames found, and whether the outermost ones are missing.
@@ -101,14 +126,22 @@ impl Walk<'_> {
         if !plausible(at) {
             return Err(Unread::Torn);
         }
-        if self.window.get(at, self.layout.frame_bytes).is_none() {
-            self.move_to(at);
-        }
         let layout = self.layout;
+        let mut aside = None;
+        if self.window.get(at, layout.frame_bytes).is_none() {
+            aside = self.aside.get(at);
+            if aside.is_none() {
+                self.move_to(at);
+            }
+        }
         let mut single = [0; 1024];
         let bytes = if let Some(bytes) = self.window.get(at, layout.frame_bytes) {
             bytes
+        } else if let Some(bytes) = aside {
+            self.aside.used.push(at);
+            bytes
         } else {
+            self.aside.used.push(at);
             let bytes = single.get_mut(..layout.frame_bytes as usize).ok_or(Unread::Refused)?;
             self.memory.read(at, bytes).then_some(&*bytes).ok_or(Unread::Refused)?
         };

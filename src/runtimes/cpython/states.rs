@@ -38,6 +38,8 @@ pub struct Thread {
     pub address: u64,
     /// Address of its interpreter.
     pub interpreter: u64,
+    /// Address of the GIL that it takes.
+    pub gil: u64,
     /// What `pthread_self` returns in it.
     pub pthread: u64,
     /// Its id for the kernel; `None` where that is not known.
@@ -49,13 +51,14 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// From the bytes of a thread state; also gives the address of the next one.
+    /// From the bytes of a thread state, which do not tell the GIL; also gives the address of the next one.
     pub(super) fn parse(layout: &Layout, address: u64, bytes: &[u8]) -> Option<(Self, u64)> {
         let or_none = |at| if at == ABSENT { Some(0) } else { u64_in(bytes, at) };
         let tid = or_none(layout.thread_native)?;
         let thread = Self {
             address,
             interpreter: u64_in(bytes, layout.thread_interpreter)?,
+            gil: 0,
             pthread: u64_in(bytes, layout.thread_pthread)?,
             tid: u32::try_from(tid).ok().filter(|&tid| tid != 0).map(Tid),
             frame: u64_in(bytes, layout.thread_frame)?,
@@ -135,7 +138,8 @@ impl Threads {
                     Some(bytes) => Thread::parse(layout, at, bytes),
                     None => memory.bytes(at, size).and_then(|b| Thread::parse(layout, at, &b)),
                 };
-                let Some((thread, next)) = parsed else { break };
+                let Some((mut thread, next)) = parsed else { break };
+                thread.gil = interpreter.gil;
                 if thread.interpreter != interpreter.address {
                     break;
                 }

@@ -1,0 +1,292 @@
+//! The stacks of several threads, read together while they may run.
+//!
+//! One pass is three reads of many pieces: where each thread's innermost frame is (where that is
+//! behind a pointer), the memory from the start of its chunk to that frame, and once more what
+//! the innermost frame is. A thread without the GIL does not change its frames; one that had it
+//! meanwhile may have come back to the same frame by another way, so it is read a second time,
+//! and told only if both times it was in the same functions.
+
+use crate::model::FastMap;
+
+use super::super::memory::u64_in;
+use super::ABSENT;
+use super::Frame;
+use super::GilState;
+use super::Layout;
+use super::MOST_THREADS;
+use super::Memory;
+use super::MemoryExt;
+use super::Thread;
+use super::batch::Batch;
+use super::frames::Aside;
+use super::frames::LARGEST_WINDOW;
+use super::frames::Walk;
+use super::frames::Window;
+use super::frames::plausible;
+
+/// Threads whose frames are read together.
+const AT_A_TIME: usize = 64;
+
+/// Why the stack of a thread could not be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unread {
+    /// The thread ran on while its stack was read.
+    Moved,
+    /// There is no such thread any more.
+    Gone,
+    /// Its memory could not be read.
+    Refused,
+    /// What was read is no stack: it was changed meanwhile, or is something else.
+    Torn,
+}
+
+/// The Python functions that a thread is in.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Stack {
+    /// From the innermost outwards. Empty for a thread that runs no Python now.
+    pub frames: Vec<Frame>,
+    /// Whether outer frames are missing: there were more than are followed.
+    pub truncated: bool,
+    /// Whether nothing of the innermost frame changed while the stack was read. False for a
+    /// thread that goes on in the same function.
+    pub still: bool,
+}
+
+/// Reads stacks.
+#[derive(Debug, Default)]
+pub(super) struct Stacks {
+    tops: Batch,
+    again: Batch,
+    /// Of each thread the frames that lay outside its chunk the last time. A thread that waits
+    /// still has them, so they are read along with the rest.
+    aside: FastMap<u64, Vec<u64>>,
+}
+
+/// What a pass says of a thread: its stack, and whether it may have run meanwhile.
+type Seen = (Result<Stack, Unread>, bool);
+
+impl Stacks {
+    /// The stacks of threads, as their states were just read.
+    pub fn read(
+        &mut self,
+        memory: &dyn Memory,
+        layout: &Layout,
+        threads: &[Thread],
+    ) -> Vec<Result<Stack, Unread>> {
+        if self.aside.len() > MOST_THREADS {
+            self.aside.clear();
+        }
+        let mut stacks = Vec::with_capacity(threads.len());
+        for some in threads.chunks(AT_A_TIME) {
+            let mut seen = self.pass(memory, layout, some);
+            let ran = |(stack, ran): &Seen| {
+                *ran && stack.as_ref().is_ok_and(|stack| !stack.frames.is_empty())
+            };
+            let (doubted, doubtful): (Vec<&mut Seen>, Vec<Thread>) =
+                seen.iter_mut().zip(some).filter(|(seen, _)| ran(seen)).unzip();
+            if !doubtful.is_empty() {
+                let second = self.pass(memory, layout, &doubtful);
+                for (first, (second, _)) in doubted.into_iter().zip(second) {
+                    first.0 = agreed(first.0.as_ref(), second);
+                }
+            }
+            stacks.extend(seen.into_iter().map(|(stack, _)| stack));
+        }
+        stacks
+    }
+
+    fn pass(&mut self, memory: &dyn Memory, layout: &Layout, threads: &[Thread]) -> Vec<Seen> {
+        let firsts = self.first_frames(memory, layout, threads);
+        let mut gils: Vec<u64> = threads.iter().map(|thread| thread.gil).collect();
+        gils.sort_unstable();
+        gils.dedup();
+        let starts = self.read_tops(memory, layout, threads, &firsts, &gils);
+        let mut next_aside = gils.len() + threads.len();
+        let (mut found, mut windows) = (Vec::new(), Vec::new());
+        for (index, (thread, &first)) in threads.iter().zip(&firsts).enumerate() {
+            let bytes = self.tops.get(gils.len() + index).map_or_else(
+                // It only happened to be near: there is a gap between the chunk and it.
+                || memory.bytes(first, layout.frame_bytes as usize).unwrap_or_default().into(),
+                Into::into,
+            );
+            let window = Window { start: starts[index].min(first), bytes };
+            let aside = self.aside.get(&thread.address).map_or(&[][..], Vec::as_slice);
+            let pieces = aside.iter().map(|&address| {
+                next_aside += 1;
+                (address, self.tops.get(next_aside - 1))
+            });
+            let aside = Aside::new(pieces.collect());
+            let older = older(layout, thread, &window);
+            let mut walk = Walk { memory, layout, window: window.clone(), older, aside };
+            found.push((walk.frames(first), walk.aside.used));
+            windows.push(window);
+        }
+        ask_again(&mut self.again, memory, layout, threads, &firsts, &gils);
+        let mut seen = Vec::with_capacity(threads.len());
+        for (index, (found, used)) in found.into_iter().enumerate() {
+            let thread = &threads[index];
+            let again = |number| self.again.get(3 * index + number);
+            let still = still_there(layout, thread, firsts[index], &windows[index], again);
+            let stack = still.and_then(|still| {
+                found.map(|(frames, truncated)| Stack { frames, truncated, still })
+            });
+            let gil = gils.binary_search(&thread.gil).unwrap_or(0);
+            let before = self.tops.get(gil);
+            let after = self.again.get(3 * threads.len() + gil);
+            seen.push((stack, may_have_run(layout, thread, before, after)));
+            self.aside.insert(thread.address, used);
+        }
+        seen
+    }
+
+    /// The innermost frame of each thread, 0 where there is none.
+    fn first_frames(
+        &mut self,
+        memory: &dyn Memory,
+        layout: &Layout,
+        threads: &[Thread],
+    ) -> Vec<u64> {
+        if layout.cframe_frame == ABSENT {
+            return threads.iter().map(|thread| thread.frame).collect();
+        }
+        self.tops.clear();
+        for thread in threads {
+            self.tops.want(thread.frame.wrapping_add(layout.cframe_frame.into()), 8);
+        }
+        self.tops.read(memory);
+        let first = |index| self.tops.get(index).and_then(|bytes| u64_in(bytes, 0));
+        (0..threads.len()).map(|index| first(index).unwrap_or(0)).collect()
+    }
+
+    /// Reads, in this order, the GILs, the newest chunk of each thread (gives their addresses),
+    /// and what was aside the last time.
+    fn read_tops(
+        &mut self,
+        memory: &dyn Memory,
+        layout: &Layout,
+        threads: &[Thread],
+        firsts: &[u64],
+        gils: &[u64],
+    ) -> Vec<u64> {
+        self.tops.clear();
+        for &gil in gils {
+            self.tops.want(gil, layout.gil_cond as usize);
+        }
+        let mut starts = Vec::with_capacity(threads.len());
+        for (thread, &first) in threads.iter().zip(firsts) {
+            let (start, length) = top(layout, thread.chunk, first);
+            self.tops.want(start, length);
+            starts.push(start);
+        }
+        for thread in threads {
+            for &address in self.aside.get(&thread.address).into_iter().flatten() {
+                self.tops.want(address, layout.frame_bytes as usize);
+            }
+        }
+        self.tops.read(memory);
+        starts
+    }
+}
+
+/// Which bytes to read for the innermost frame of a thread: from the start of its chunk, if it
+/// may lie in it, else the frame alone.
+fn top(layout: &Layout, chunk: u64, first: u64) -> (u64, usize) {
+    let frame = u64::from(layout.frame_bytes);
+    let in_chunk = first.checked_sub(chunk).filter(|&offset| offset <= LARGEST_WINDOW - frame);
+    match in_chunk {
+        _ if !plausible(first) => (first, 0),
+        Some(offset) if chunk != 0 => (chunk, (offset + frame) as usize),
+        _ => (first, frame as usize),
+    }
+}
+
+/// The chunk to look for outer frames in that are not in the window.
+fn older(layout: &Layout, thread: &Thread, window: &Window<'_>) -> (u64, Option<u64>) {
+    match layout.chunk_previous {
+        previous if window.start == thread.chunk && previous != ABSENT => {
+            (u64_in(&window.bytes, previous).unwrap_or(0), None)
+        }
+        // The innermost frame is a generator's, elsewhere: its callers are in the chunk.
+        _ => (thread.chunk, None),
+    }
+}
+
+/// Whether the innermost frame is still the same one (else what was read may be of two times),
+/// and still at the same place.
+fn still_there<'a>(
+    layout: &Layout,
+    thread: &Thread,
+    first: u64,
+    window: &Window<'_>,
+    again: impl Fn(usize) -> Option<&'a [u8]>,
+) -> Result<bool, Unread> {
+    let word = |number| again(number).and_then(|bytes| u64_in(bytes, 0));
+    let same_frame = layout.cframe_frame == ABSENT || word(1).unwrap_or(0) == first;
+    if word(0) != Some(thread.frame) || !same_frame {
+        return Err(Unread::Moved);
+    }
+    if first == 0 {
+        return Ok(true);
+    }
+    let then = window.get(first, layout.frame_bytes).ok_or(Unread::Refused)?;
+    let now = again(2).ok_or(Unread::Moved)?;
+    for field in [layout.frame_code, layout.frame_previous] {
+        if u64_in(then, field) != u64_in(now, field) {
+            return Err(Unread::Moved);
+        }
+    }
+    Ok(then == now)
+}
+
+/// Asks once more for the innermost frames, with three reads for each thread: where the frame
+/// is, the same behind `cframe`, and the frame itself. Then for the GILs.
+fn ask_again(
+    again: &mut Batch,
+    memory: &dyn Memory,
+    layout: &Layout,
+    threads: &[Thread],
+    firsts: &[u64],
+    gils: &[u64],
+) {
+    again.clear();
+    for (thread, &first) in threads.iter().zip(firsts) {
+        again.want(thread.address.wrapping_add(layout.thread_frame.into()), 8);
+        let cframe = thread.frame.wrapping_add(u64::from(layout.cframe_frame));
+        again.want(cframe, if layout.cframe_frame == ABSENT { 0 } else { 8 });
+        again.want(first, if first == 0 { 0 } else { layout.frame_bytes as usize });
+    }
+    for &gil in gils {
+        again.want(gil, layout.gil_cond as usize);
+    }
+    again.read(memory);
+}
+
+/// Whether a thread may have had the GIL at any time between two looks at it: it was the last to
+/// have it, or the GIL went to another thread meanwhile.
+fn may_have_run(
+    layout: &Layout,
+    thread: &Thread,
+    before: Option<&[u8]>,
+    after: Option<&[u8]>,
+) -> bool {
+    let state = |bytes| GilState::parse(layout, bytes);
+    let (Some(before), Some(after)) = (before.and_then(state), after.and_then(state)) else {
+        return true;
+    };
+    let went_on = before.switches != after.switches || before.last_holder != after.last_holder;
+    let without = !before.enabled || !after.enabled;
+    without || went_on || thread.address == before.last_holder
+}
+
+/// The second of two stacks, if both are the same functions in the same frames.
+fn agreed(first: Result<&Stack, &Unread>, second: Result<Stack, Unread>) -> Result<Stack, Unread> {
+    let (first, second) = (first.map_err(|why| *why)?, second?);
+    let functions = |stack: &Stack| -> Vec<(u64, u64)> {
+        stack.frames.iter().map(|frame| (frame.address, frame.code)).collect()
+    };
+    if functions(first) != functions(&second) {
+        return Err(Unread::Moved);
+    }
+    let still = first.still && second.still && first.frames == second.frames;
+    Ok(Stack { still, ..second })
+}
