@@ -72,7 +72,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Of the interpreter at `place`. Refuses what it does not know, and what is not as the
+    /// Of the interpreter at `place`, until the process executes another program. Refuses what it does not know, and what is not as the
     /// layout says. [`Unknown::NotRunning`] may be over a little later.
     pub fn open(memory: &dyn Memory, place: &Place) -> Result<Self, Unknown> {
         let start = memory

@@ -104,12 +104,13 @@ impl Stacks {
         let mut next_aside = gils.len() + threads.len();
         let (mut found, mut windows) = (Vec::new(), Vec::new());
         for (index, (thread, &first)) in threads.iter().zip(&firsts).enumerate() {
-            let bytes = self.tops.get(gils.len() + index).map_or_else(
+            let window = if let Some(bytes) = self.tops.get(gils.len() + index) {
+                Window { start: starts[index], bytes: bytes.into() }
+            } else {
                 // It only happened to be near: there is a gap between the chunk and it.
-                || memory.bytes(first, layout.frame_bytes as usize).unwrap_or_default().into(),
-                Into::into,
-            );
-            let window = Window { start: starts[index].min(first), bytes };
+                let bytes = memory.bytes(first, layout.frame_bytes as usize);
+                Window { start: first, bytes: bytes.unwrap_or_default().into() }
+            };
             let aside = self.aside.get(&thread.address).map_or(&[][..], Vec::as_slice);
             let pieces = aside.iter().map(|&address| {
                 next_aside += 1;
@@ -221,7 +222,7 @@ fn still_there<'a>(
     again: impl Fn(usize) -> Option<&'a [u8]>,
 ) -> Result<bool, Unread> {
     let word = |number| again(number).and_then(|bytes| u64_in(bytes, 0));
-    let same_frame = layout.cframe_frame == ABSENT || word(1).unwrap_or(0) == first;
+    let same_frame = layout.cframe_frame == ABSENT || word(1) == Some(first);
     if word(0) != Some(thread.frame) || !same_frame {
         return Err(Unread::Moved);
     }
@@ -289,4 +290,54 @@ fn agreed(first: Result<&Stack, &Unread>, second: Result<Stack, Unread>) -> Resu
     }
     let still = first.still && second.still && first.frames == second.frames;
     Ok(Stack { still, ..second })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Version;
+    use super::*;
+
+    fn layout() -> Layout {
+        let version = Version { minor: 11, micro: None, pre_release: false };
+        Layout::new(&[], Some(version)).expect("in the table")
+    }
+
+    #[test]
+    fn only_a_thread_with_the_gil_may_have_run() {
+        let layout = layout();
+        let gil = |holder: u64, switches: u64| {
+            let words = [5000, holder, 1, switches];
+            words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>()
+        };
+        let mut thread = Thread::parse(&layout, 0x1000, &[0; 304]).expect("long enough").0;
+        let ran = |thread: &Thread, before: &[u8], after: &[u8]| {
+            may_have_run(&layout, thread, Some(before), Some(after))
+        };
+        assert!(!ran(&thread, &gil(0x2000, 7), &gil(0x2000, 7)));
+        assert!(ran(&thread, &gil(0x2000, 7), &gil(0x2000, 9)), "it came and went");
+        assert!(ran(&thread, &gil(0x2000, 7), &gil(0x3000, 8)));
+        thread.address = 0x2000;
+        assert!(ran(&thread, &gil(0x2000, 7), &gil(0x2000, 7)));
+        assert!(may_have_run(&layout, &thread, None, Some(&gil(1, 1))), "not known");
+    }
+
+    #[test]
+    fn two_readings_must_name_the_same_functions() {
+        let frame = |address, code, instruction| Frame {
+            address,
+            code,
+            instruction: Some(instruction),
+            entry: false,
+            first_local: 0,
+        };
+        let stack =
+            |frames: &[Frame]| Stack { frames: frames.into(), truncated: false, still: true };
+        let first = stack(&[frame(8, 80, 1), frame(16, 160, 1)]);
+        let on = stack(&[frame(8, 80, 2), frame(16, 160, 1)]);
+        let other = stack(&[frame(8, 80, 1), frame(16, 161, 1)]);
+        assert_eq!(agreed(Ok(&first), Ok(first.clone())), Ok(first.clone()));
+        assert_eq!(agreed(Ok(&first), Ok(on.clone())), Ok(Stack { still: false, ..on }));
+        assert_eq!(agreed(Ok(&first), Ok(other)), Err(Unread::Moved));
+        assert_eq!(agreed(Ok(&first), Err(Unread::Torn)), Err(Unread::Torn));
+    }
 }

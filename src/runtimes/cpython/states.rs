@@ -51,7 +51,8 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// From the bytes of a thread state, which do not tell the GIL; also gives the address of the next one.
+    /// From the bytes of a thread state, which do not tell the GIL; also gives the address of
+    /// the next one.
     pub(super) fn parse(layout: &Layout, address: u64, bytes: &[u8]) -> Option<(Self, u64)> {
         let or_none = |at| if at == ABSENT { Some(0) } else { u64_in(bytes, at) };
         let tid = or_none(layout.thread_native)?;

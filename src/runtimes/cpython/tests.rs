@@ -344,6 +344,21 @@ fn frames_of_generators_shims_and_older_chunks_are_followed() {
 }
 
 #[test]
+fn a_chunk_with_a_gap_does_not_hide_its_frames() {
+    let (mut drawn, mut reader) = opened(11, 2, 3);
+    for at in 0x20..0x80 {
+        drawn.bytes.remove(&(CHUNKS + at));
+    }
+    let snapshot = reader.snapshot(&drawn);
+    let depth = |index: usize| snapshot[index].1.as_ref().map(|stack| stack.frames.len());
+    assert_eq!((depth(0), depth(1)), (Ok(3), Ok(3)));
+    // Where the innermost frame should be is not there at all.
+    drawn.field(THREADS, reader.layout().thread_frame, 0xdead_0000);
+    let snapshot = reader.snapshot(&drawn);
+    assert!(snapshot[0].1.is_err() && snapshot[1].1.is_ok(), "{snapshot:?}");
+}
+
+#[test]
 fn what_is_deep_is_cut_and_what_is_circular_is_refused() {
     let (drawn, mut reader) = opened(9, 1, 300);
     let stack = reader.snapshot(&drawn)[0].1.clone().expect("sound");
@@ -488,7 +503,10 @@ proptest::proptest! {
     #[test]
     fn a_program_with_any_words_changed_is_read_to_an_end(
         minor in 8u8..=12,
-        edits in proptest::collection::vec((proptest::num::u32::ANY, 0u8..4, proptest::num::u64::ANY), 1..40),
+        edits in proptest::collection::vec(
+            (proptest::num::u32::ANY, 0u8..4, proptest::num::u64::ANY),
+            1..40,
+        ),
     ) {
         let layout = tables::layout(version(minor)).expect("in the table");
         let mut drawn = program(&layout, 3, 5);
