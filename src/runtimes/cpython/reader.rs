@@ -21,6 +21,7 @@ use super::Version;
 use super::batch::Batch;
 use super::code::Codes;
 use super::frames::plausible;
+use super::stacks::Gils;
 use super::stacks::Stacks;
 use super::states;
 use super::states::Threads;
@@ -176,8 +177,10 @@ impl Reader {
 
     /// The stacks of all threads, and the code objects in them ready to be asked for.
     pub fn snapshot(&mut self, memory: &dyn Memory) -> Vec<(Thread, Result<Stack, Unread>)> {
-        let threads = self.threads(memory);
-        let stacks = self.read_stacks(memory, &threads);
+        let interpreters = self.interpreters(memory).unwrap_or_default();
+        let gils = Gils::read(memory, &self.layout, interpreters.iter().map(|it| it.gil));
+        let threads = self.threads.read(memory, &self.layout, &interpreters);
+        let stacks = self.read_stacks(memory, &gils, &threads);
         threads.into_iter().zip(stacks).collect()
     }
 
@@ -188,6 +191,7 @@ impl Reader {
         memory: &dyn Memory,
         threads: &[Thread],
     ) -> Vec<Result<Stack, Unread>> {
+        let gils = Gils::read(memory, &self.layout, threads.iter().map(|thread| thread.gil));
         let size = self.layout.thread_bytes as usize;
         self.states.clear();
         for thread in threads {
@@ -201,7 +205,7 @@ impl Reader {
         };
         let now: Vec<Option<Thread>> = threads.iter().enumerate().map(now).collect();
         let there: Vec<Thread> = now.iter().copied().flatten().collect();
-        let mut stacks = self.read_stacks(memory, &there).into_iter();
+        let mut stacks = self.read_stacks(memory, &gils, &there).into_iter();
         let mut gone = 0;
         let result = now.iter().map(|thread| {
             let stack = thread.and_then(|_| stacks.next());
@@ -216,10 +220,11 @@ impl Reader {
     fn read_stacks(
         &mut self,
         memory: &dyn Memory,
+        gils: &Gils,
         threads: &[Thread],
     ) -> Vec<Result<Stack, Unread>> {
         self.codes.expire();
-        let stacks = self.stacks.read(memory, &self.layout, threads);
+        let stacks = self.stacks.read(memory, &self.layout, gils, threads);
         for stack in &stacks {
             let count = match stack {
                 Ok(stack) => {

@@ -1,10 +1,11 @@
 //! The stacks of several threads, read together while they may run.
 //!
-//! One pass is three reads of many pieces: where each thread's innermost frame is (where that is
-//! behind a pointer), the memory from the start of its chunk to that frame, and once more what
-//! the innermost frame is. A thread without the GIL does not change its frames; one that had it
-//! meanwhile may have come back to the same frame by another way, so it is read a second time,
-//! and told only if both times it was in the same functions.
+//! The GIL first, then the states of the threads; then a pass: where each thread's innermost
+//! frame is (where that is behind a pointer), and the memory from the start of its chunk to that
+//! frame; then the GIL once more. A thread without the GIL does not change its frames, so the
+//! two looks at it tell whom to believe. One that had it meanwhile is read a second time, then
+//! asked for its innermost frame once more, and told only if all agree: it may have come back to
+//! the same frame by another way.
 
 use crate::model::FastMap;
 
@@ -62,15 +63,37 @@ pub(super) struct Stacks {
     aside: FastMap<u64, Vec<u64>>,
 }
 
-/// What a pass says of a thread: its stack, and whether it may have run meanwhile.
-type Seen = (Result<Stack, Unread>, bool);
+/// The GILs of some threads at one time, in order of their addresses.
+#[derive(Debug)]
+pub(super) struct Gils(Vec<(u64, Option<GilState>)>);
+
+impl Gils {
+    pub fn read(memory: &dyn Memory, layout: &Layout, gils: impl Iterator<Item = u64>) -> Self {
+        let mut gils: Vec<u64> = gils.collect();
+        gils.sort_unstable();
+        gils.dedup();
+        let mut batch = Batch::default();
+        for &gil in &gils {
+            batch.want(gil, layout.gil_cond as usize);
+        }
+        batch.read(memory);
+        let state = |number| GilState::parse(layout, batch.get(number)?);
+        Self(gils.iter().enumerate().map(|(number, &gil)| (gil, state(number))).collect())
+    }
+
+    fn get(&self, gil: u64) -> Option<GilState> {
+        let at = self.0.binary_search_by_key(&gil, |(address, _)| *address).ok()?;
+        self.0[at].1
+    }
+}
 
 impl Stacks {
-    /// The stacks of threads, as their states were just read.
+    /// The stacks of threads, as their states were read after the GILs were `before`.
     pub fn read(
         &mut self,
         memory: &dyn Memory,
         layout: &Layout,
+        before: &Gils,
         threads: &[Thread],
     ) -> Vec<Result<Stack, Unread>> {
         if self.aside.len() > MOST_THREADS {
@@ -78,33 +101,40 @@ impl Stacks {
         }
         let mut stacks = Vec::with_capacity(threads.len());
         for some in threads.chunks(AT_A_TIME) {
-            let mut seen = self.pass(memory, layout, some);
-            let ran = |(stack, ran): &Seen| {
-                *ran && stack.as_ref().is_ok_and(|stack| !stack.frames.is_empty())
+            let mut found = self.pass(memory, layout, some, false);
+            let after = Gils::read(memory, layout, some.iter().map(|thread| thread.gil));
+            let ran = |thread: &Thread| {
+                may_have_run(thread, before.get(thread.gil), after.get(thread.gil))
             };
-            let (doubted, doubtful): (Vec<&mut Seen>, Vec<Thread>) =
-                seen.iter_mut().zip(some).filter(|(seen, _)| ran(seen)).unzip();
+            let doubtful =
+                found.iter_mut().zip(some).filter(|(it, thread)| it.is_ok() && ran(thread));
+            let (doubted, doubtful): (Vec<_>, Vec<Thread>) = doubtful.unzip();
             if !doubtful.is_empty() {
-                let second = self.pass(memory, layout, &doubtful);
-                for (first, (second, _)) in doubted.into_iter().zip(second) {
-                    first.0 = agreed(first.0.as_ref(), second);
+                let second = self.pass(memory, layout, &doubtful, true);
+                for (first, second) in doubted.into_iter().zip(second) {
+                    *first = agreed(first.as_ref(), second);
                 }
             }
-            stacks.extend(seen.into_iter().map(|(stack, _)| stack));
+            stacks.append(&mut found);
         }
         stacks
     }
 
-    fn pass(&mut self, memory: &dyn Memory, layout: &Layout, threads: &[Thread]) -> Vec<Seen> {
+    /// With `ask`, the innermost frames are read once more in the end; without, threads that may
+    /// have run are not to be believed.
+    fn pass(
+        &mut self,
+        memory: &dyn Memory,
+        layout: &Layout,
+        threads: &[Thread],
+        ask: bool,
+    ) -> Vec<Result<Stack, Unread>> {
         let firsts = self.first_frames(memory, layout, threads);
-        let mut gils: Vec<u64> = threads.iter().map(|thread| thread.gil).collect();
-        gils.sort_unstable();
-        gils.dedup();
-        let starts = self.read_tops(memory, layout, threads, &firsts, &gils);
-        let mut next_aside = gils.len() + threads.len();
+        let starts = self.read_tops(memory, layout, threads, &firsts);
+        let mut next_aside = threads.len();
         let (mut found, mut windows) = (Vec::new(), Vec::new());
         for (index, (thread, &first)) in threads.iter().zip(&firsts).enumerate() {
-            let window = if let Some(bytes) = self.tops.get(gils.len() + index) {
+            let window = if let Some(bytes) = self.tops.get(index) {
                 Window { start: starts[index], bytes: bytes.into() }
             } else {
                 // It only happened to be near: there is a gap between the chunk and it.
@@ -122,22 +152,24 @@ impl Stacks {
             found.push((walk.frames(first), walk.aside.used));
             windows.push(window);
         }
-        ask_again(&mut self.again, memory, layout, threads, &firsts, &gils);
-        let mut seen = Vec::with_capacity(threads.len());
+        if ask {
+            ask_again(&mut self.again, memory, layout, threads, &firsts);
+        }
+        let mut stacks = Vec::with_capacity(threads.len());
         for (index, (found, used)) in found.into_iter().enumerate() {
             let thread = &threads[index];
             let again = |number| self.again.get(3 * index + number);
-            let still = still_there(layout, thread, firsts[index], &windows[index], again);
-            let stack = still.and_then(|still| {
+            let still = if ask {
+                still_there(layout, thread, firsts[index], &windows[index], again)
+            } else {
+                Ok(true)
+            };
+            stacks.push(still.and_then(|still| {
                 found.map(|(frames, truncated)| Stack { frames, truncated, still })
-            });
-            let gil = gils.binary_search(&thread.gil).unwrap_or(0);
-            let before = self.tops.get(gil);
-            let after = self.again.get(3 * threads.len() + gil);
-            seen.push((stack, may_have_run(layout, thread, before, after)));
+            }));
             self.aside.insert(thread.address, used);
         }
-        seen
+        stacks
     }
 
     /// The innermost frame of each thread, 0 where there is none.
@@ -159,20 +191,16 @@ impl Stacks {
         (0..threads.len()).map(|index| first(index).unwrap_or(0)).collect()
     }
 
-    /// Reads, in this order, the GILs, the newest chunk of each thread (gives their addresses),
-    /// and what was aside the last time.
+    /// Reads the newest chunk of each thread (gives their addresses), and behind them what was
+    /// aside the last time.
     fn read_tops(
         &mut self,
         memory: &dyn Memory,
         layout: &Layout,
         threads: &[Thread],
         firsts: &[u64],
-        gils: &[u64],
     ) -> Vec<u64> {
         self.tops.clear();
-        for &gil in gils {
-            self.tops.want(gil, layout.gil_cond as usize);
-        }
         let mut starts = Vec::with_capacity(threads.len());
         for (thread, &first) in threads.iter().zip(firsts) {
             let (start, length) = top(layout, thread.chunk, first);
@@ -240,14 +268,13 @@ fn still_there<'a>(
 }
 
 /// Asks once more for the innermost frames, with three reads for each thread: where the frame
-/// is, the same behind `cframe`, and the frame itself. Then for the GILs.
+/// is, the same behind `cframe`, and the frame itself.
 fn ask_again(
     again: &mut Batch,
     memory: &dyn Memory,
     layout: &Layout,
     threads: &[Thread],
     firsts: &[u64],
-    gils: &[u64],
 ) {
     again.clear();
     for (thread, &first) in threads.iter().zip(firsts) {
@@ -256,24 +283,13 @@ fn ask_again(
         again.want(cframe, if layout.cframe_frame == ABSENT { 0 } else { 8 });
         again.want(first, if first == 0 { 0 } else { layout.frame_bytes as usize });
     }
-    for &gil in gils {
-        again.want(gil, layout.gil_cond as usize);
-    }
     again.read(memory);
 }
 
 /// Whether a thread may have had the GIL at any time between two looks at it: it was the last to
 /// have it, or the GIL went to another thread meanwhile.
-fn may_have_run(
-    layout: &Layout,
-    thread: &Thread,
-    before: Option<&[u8]>,
-    after: Option<&[u8]>,
-) -> bool {
-    let state = |bytes| GilState::parse(layout, bytes);
-    let (Some(before), Some(after)) = (before.and_then(state), after.and_then(state)) else {
-        return true;
-    };
+fn may_have_run(thread: &Thread, before: Option<GilState>, after: Option<GilState>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else { return true };
     let went_on = before.switches != after.switches || before.last_holder != after.last_holder;
     let without = !before.enabled || !after.enabled;
     without || went_on || thread.address == before.last_holder
@@ -305,20 +321,23 @@ mod tests {
     #[test]
     fn only_a_thread_with_the_gil_may_have_run() {
         let layout = layout();
-        let gil = |holder: u64, switches: u64| {
-            let words = [5000, holder, 1, switches];
-            words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>()
+        let gil = |last_holder: u64, switches: u64| GilState {
+            enabled: true,
+            locked: true,
+            last_holder,
+            switches,
+            interval_us: 5000,
         };
         let mut thread = Thread::parse(&layout, 0x1000, &[0; 304]).expect("long enough").0;
-        let ran = |thread: &Thread, before: &[u8], after: &[u8]| {
-            may_have_run(&layout, thread, Some(before), Some(after))
-        };
-        assert!(!ran(&thread, &gil(0x2000, 7), &gil(0x2000, 7)));
-        assert!(ran(&thread, &gil(0x2000, 7), &gil(0x2000, 9)), "it came and went");
-        assert!(ran(&thread, &gil(0x2000, 7), &gil(0x3000, 8)));
+        let ran = |thread: &Thread, before, after| may_have_run(thread, Some(before), Some(after));
+        assert!(!ran(&thread, gil(0x2000, 7), gil(0x2000, 7)));
+        assert!(ran(&thread, gil(0x2000, 7), gil(0x2000, 9)), "it came and went");
+        assert!(ran(&thread, gil(0x2000, 7), gil(0x3000, 8)));
         thread.address = 0x2000;
-        assert!(ran(&thread, &gil(0x2000, 7), &gil(0x2000, 7)));
-        assert!(may_have_run(&layout, &thread, None, Some(&gil(1, 1))), "not known");
+        assert!(ran(&thread, gil(0x2000, 7), gil(0x2000, 7)));
+        let without = GilState { enabled: false, ..gil(0x3000, 7) };
+        assert!(ran(&thread, without, without), "free-threaded");
+        assert!(may_have_run(&thread, None, Some(gil(1, 1))), "not known");
     }
 
     #[test]
