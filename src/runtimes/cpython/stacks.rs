@@ -31,13 +31,14 @@ const AT_A_TIME: usize = 64;
 /// Why the stack of a thread could not be told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unread {
-    /// The thread ran on while its stack was read.
+    /// The thread ran on while its stack was read, or may have and what was read made no sense.
     Moved,
     /// There is no such thread any more.
     Gone,
     /// Its memory could not be read.
     Refused,
-    /// What was read is no stack: it was changed meanwhile, or is something else.
+    /// What was read is no stack, although the thread did not run: were there many of these, the
+    /// layout would not fit this build.
     Torn,
 }
 
@@ -106,6 +107,12 @@ impl Stacks {
             let ran = |thread: &Thread| {
                 may_have_run(thread, before.get(thread.gil), after.get(thread.gil))
             };
+            for (stack, _) in found.iter_mut().zip(some).filter(|(_, thread)| ran(thread)) {
+                // That it made no sense is no wonder.
+                if stack.is_err() {
+                    *stack = Err(Unread::Moved);
+                }
+            }
             let doubtful =
                 found.iter_mut().zip(some).filter(|(it, thread)| it.is_ok() && ran(thread));
             let (doubted, doubtful): (Vec<_>, Vec<Thread>) = doubtful.unzip();
@@ -297,7 +304,7 @@ fn may_have_run(thread: &Thread, before: Option<GilState>, after: Option<GilStat
 
 /// The second of two stacks, if both are the same functions in the same frames.
 fn agreed(first: Result<&Stack, &Unread>, second: Result<Stack, Unread>) -> Result<Stack, Unread> {
-    let (first, second) = (first.map_err(|why| *why)?, second?);
+    let (first, second) = (first.map_err(|why| *why)?, second.map_err(|_| Unread::Moved)?);
     let functions = |stack: &Stack| -> Vec<(u64, u64)> {
         stack.frames.iter().map(|frame| (frame.address, frame.code)).collect()
     };
@@ -357,6 +364,6 @@ mod tests {
         assert_eq!(agreed(Ok(&first), Ok(first.clone())), Ok(first.clone()));
         assert_eq!(agreed(Ok(&first), Ok(on.clone())), Ok(Stack { still: false, ..on }));
         assert_eq!(agreed(Ok(&first), Ok(other)), Err(Unread::Moved));
-        assert_eq!(agreed(Ok(&first), Err(Unread::Torn)), Err(Unread::Torn));
+        assert_eq!(agreed(Ok(&first), Err(Unread::Torn)), Err(Unread::Moved));
     }
 }
