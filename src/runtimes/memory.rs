@@ -19,8 +19,8 @@ pub trait Memory {
     /// the buffer then holds anything.
     fn read(&self, address: u64, buffer: &mut [u8]) -> bool;
 
-    /// Makes several reads, which cost less together than one by one, and marks those that
-    /// succeeded.
+    /// Makes several reads in their order, which costs less than one by one, and marks those
+    /// that succeeded.
     fn read_many(&self, pieces: &mut [Piece<'_>]) {
         for piece in pieces {
             piece.read = self.read(piece.address, piece.buffer);

@@ -54,8 +54,8 @@ pub fn interpreters() -> Vec<Vec<String>> {
 /// A Python program that runs, and is killed in the end.
 pub struct Python {
     child: Child,
-    pub stdin: ChildStdin,
-    pub stdout: BufReader<ChildStdout>,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Python {
@@ -92,6 +92,7 @@ impl Python {
         line
     }
 
+    /// Gives it the line that it waits for.
     pub fn go_on(&mut self) {
         self.stdin.write_all(b"\n").expect("it listens");
     }

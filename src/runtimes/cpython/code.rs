@@ -110,6 +110,7 @@ impl Codes {
     /// Checks or reads code objects: each that is one is [`known`](Self::known) afterwards.
     pub fn check(&mut self, memory: &dyn Memory, layout: &Layout, addresses: &[u64]) {
         let size = layout.code_bytes as usize;
+        let addresses = &addresses[..addresses.len().min(MOST_CODES)];
         let mut buffer = std::mem::take(&mut self.buffer);
         for some in addresses.chunks(AT_A_TIME) {
             buffer.resize(some.len() * size, 0);
@@ -123,6 +124,10 @@ impl Codes {
             }
         }
         self.buffer = buffer;
+    }
+
+    fn is_full(&self) -> bool {
+        self.met.len() >= MOST_CODES || self.bytes > MOST_BYTES
     }
 
     fn note(
@@ -140,18 +145,16 @@ impl Codes {
             self.bytes -= code.lines.len();
             self.met.remove(&address);
         }
-        let Some(code) = identity.and_then(|it| self.read(memory, layout, address, it)) else {
-            return;
-        };
-        if self.met.len() >= MOST_CODES || self.bytes > MOST_BYTES {
+        if self.is_full() {
             // Those of this snapshot are wanted still.
             let now = self.now;
             self.met.retain(|_, code| code.checked == now);
             self.bytes = self.met.values().map(|code| code.lines.len()).sum();
-            if self.met.len() >= MOST_CODES || self.bytes > MOST_BYTES {
-                return;
-            }
         }
+        let identity = identity.filter(|_| !self.is_full());
+        let Some(code) = identity.and_then(|it| self.read(memory, layout, address, it)) else {
+            return;
+        };
         self.bytes += code.lines.len();
         self.met.insert(address, code);
     }
@@ -163,13 +166,11 @@ impl Codes {
         address: u64,
         identity: Identity,
     ) -> Option<Code> {
-        match self.kind {
-            Some(kind) => (kind == identity.kind).then_some(())?,
-            None => {
-                let name = strings::type_name(memory, layout, identity.kind)?;
-                (name.as_bytes() == b"code").then_some(())?;
-            }
-        }
+        let is_code = match self.kind {
+            Some(kind) => kind == identity.kind,
+            None => strings::type_name(memory, layout, identity.kind)?.as_bytes() == b"code",
+        };
+        is_code.then_some(())?;
         let code = Code {
             name: strings::string(memory, layout, identity.name)?,
             file: strings::string(memory, layout, identity.filename)?,

@@ -2,7 +2,7 @@
 
 use super::Version;
 
-/// The sizes of things to look for in a file that a program has mapped.
+/// The variable of which everything else is found.
 pub const RUNTIME_SYMBOL: &str = "_PyRuntime";
 /// The version as a number, since 3.11.
 pub const VERSION_SYMBOL: &str = "Py_Version";

@@ -18,6 +18,9 @@ const MOST_LINKS: usize = 2 * MOST_FRAMES;
 /// Bytes read together at most. A chunk has 16 KB, unless a frame is larger.
 pub(super) const LARGEST_WINDOW: u64 = 32 << 10;
 
+/// Code units of a function at most.
+const MOST_UNITS: i64 = 1 << 27;
+
 /// First address that no program has, with five levels of page tables.
 const END_OF_USER: u64 = 1 << 56;
 
@@ -64,6 +67,31 @@ pub(super) struct Walk<'a> {
     pub window: Window<'a>,
     /// The chunk before that of the window, with its size once read; 0 for none.
     pub older: (u64, Option<u64>),
+    /// Frames outside of chunks.
+    pub aside: Aside<'a>,
+}
+
+/// Frames that lie outside of chunks: those of generators and shims, and all of them below 3.11.
+#[derive(Debug)]
+pub(super) struct Aside<'a> {
+    /// What was read beforehand, because the last time it was used, in this order.
+    pieces: Vec<(u64, Option<&'a [u8]>)>,
+    next: usize,
+    /// What was used this time.
+    pub used: Vec<u64>,
+}
+
+impl<'a> Aside<'a> {
+    pub fn new(pieces: Vec<(u64, Option<&'a [u8]>)>) -> Self {
+        Self { used: Vec::with_capacity(pieces.len()), pieces, next: 0 }
+    }
+
+    /// The frame at an address, if it was read.
+    fn get(&mut self, address: u64) -> Option<&'a [u8]> {
+        let rest = self.pieces.get(self.next..)?;
+        self.next += rest.iter().position(|(at, _)| *at == address)? + 1;
+        self.pieces[self.next - 1].1
+    }
 }
 
 /// The frames found, and whether the outermost ones are missing.
@@ -98,17 +126,24 @@ impl Walk<'_> {
         if !plausible(at) {
             return Err(Unread::Torn);
         }
-        if self.window.get(at, self.layout.frame_bytes).is_none() {
-            self.move_to(at);
-        }
         let layout = self.layout;
-        let mut single = [0; 1024];
-        let bytes = match self.window.get(at, layout.frame_bytes) {
-            Some(bytes) => bytes,
-            None => {
-                let bytes = single.get_mut(..layout.frame_bytes as usize).ok_or(Unread::Refused)?;
-                self.memory.read(at, bytes).then_some(&*bytes).ok_or(Unread::Refused)?
+        let mut aside = None;
+        if self.window.get(at, layout.frame_bytes).is_none() {
+            aside = self.aside.get(at);
+            if aside.is_none() {
+                self.move_to(at);
             }
+        }
+        let mut single = [0; 1024];
+        let bytes = if let Some(bytes) = self.window.get(at, layout.frame_bytes) {
+            bytes
+        } else if let Some(bytes) = aside {
+            self.aside.used.push(at);
+            bytes
+        } else {
+            self.aside.used.push(at);
+            let bytes = single.get_mut(..layout.frame_bytes as usize).ok_or(Unread::Refused)?;
+            self.memory.read(at, bytes).then_some(&*bytes).ok_or(Unread::Refused)?
         };
         let previous = u64_in(bytes, layout.frame_previous).ok_or(Unread::Refused)?;
         match owner(layout, bytes) {
@@ -177,22 +212,15 @@ fn frame(memory: &dyn Memory, layout: &Layout, address: u64, bytes: &[u8]) -> Op
         entry => *bytes.get(entry as usize)? != 0,
     };
     let first_local = untagged(layout.frame_locals)?;
-    Some(Frame { address, code, instruction: units(instruction)?, entry, first_local })
+    // One or a few units before the first one while a function begins; what is far off is none
+    // of this code's instructions.
+    (-16..MOST_UNITS).contains(&instruction).then_some(())?;
+    let instruction = u32::try_from(instruction).ok();
+    Some(Frame { address, code, instruction, entry, first_local })
 }
 
 fn int(bytes: &[u8], at: u32) -> Option<i32> {
     u32_in(bytes, at).map(u32::cast_signed)
-}
-
-/// Units behind the first instruction: one or a few before it while a function begins. What is
-/// far off is none of this code's instructions.
-fn units(instruction: i64) -> Option<Option<u32>> {
-    const MOST: i64 = 1 << 27;
-    match instruction {
-        0..MOST => u32::try_from(instruction).ok().map(Some),
-        -16..0 => Some(None),
-        _ => None,
-    }
 }
 
 /// Where the instructions are that a thread of a free-threaded build runs: each may have its own

@@ -39,6 +39,24 @@ pub struct GilState {
     pub interval_us: u64,
 }
 
+impl GilState {
+    /// From the bytes before its condition variable.
+    pub(super) fn parse(layout: &Layout, bytes: &[u8]) -> Option<Self> {
+        let locked = match u32_in(bytes, layout.gil_locked)?.cast_signed() {
+            -1 => return None,
+            locked => locked != 0,
+        };
+        let enabled = layout.gil_enabled == ABSENT || u32_in(bytes, layout.gil_enabled)? != 0;
+        Some(Self {
+            enabled,
+            locked,
+            last_holder: u64_in(bytes, layout.gil_last_holder)?,
+            switches: u64_in(bytes, layout.gil_switch_number)?,
+            interval_us: u64_in(bytes, layout.gil_interval)?,
+        })
+    }
+}
+
 impl Layout {
     /// The addresses of the GIL at `gil`.
     pub fn gil_range(&self, gil: u64) -> Range<u64> {
@@ -64,17 +82,6 @@ impl Layout {
         let mut bytes = [0; 64];
         let bytes = bytes.get_mut(..self.gil_cond as usize)?;
         memory.read(gil, bytes).then_some(())?;
-        let locked = match u32_in(bytes, self.gil_locked)?.cast_signed() {
-            -1 => return None,
-            locked => locked != 0,
-        };
-        let enabled = self.gil_enabled == ABSENT || u32_in(bytes, self.gil_enabled)? != 0;
-        Some(GilState {
-            enabled,
-            locked,
-            last_holder: u64_in(bytes, self.gil_last_holder)?,
-            switches: u64_in(bytes, self.gil_switch_number)?,
-            interval_us: u64_in(bytes, self.gil_interval)?,
-        })
+        GilState::parse(self, bytes)
     }
 }

@@ -6,9 +6,29 @@
 //!
 //! # What was verified, and what was not
 //!
-//! x86-64 and glibc only. gdb gave the same numbers from the debug information of 3.8.18, 3.9.18,
-//! 3.10.13, 3.11.7, 3.12.1 and 3.13.0; the headers of 3.13.18, 3.14.10 and 3.15.2 agree with what
-//! those builds say of themselves.
+//! x86-64 and glibc only. "Numbers" says what gave them; "read" that `tests/python_reader.rs` has
+//! compared, for 13 waiting threads, every frame's name, file and line, the thread's two ids and
+//! each first argument's `id()` and type with what the program says of itself, and under load the
+//! holders of the GIL and the words of futexes waited in.
+//!
+//! | build | numbers | read |
+//! |---|---|---|
+//! | 3.8.18, 3.9.18, 3.10.13, 3.11.7, 3.12.1 (shared libraries, glibc 2.36) | gdb | yes |
+//! | 3.13.0 (the same) | the build itself, gdb agrees | yes |
+//! | 3.11.2 of Debian 12 (stripped, no library) | the table made from 3.11.7 | yes |
+//! | 3.13.18, 3.14.10, 3.15.2 of Debian sid (stripped, glibc 2.43) | the build, headers agree | yes |
+//!
+//! From 3.12 on with a subinterpreter that has its own GIL, where Python offers them.
+//!
+//! Not read by this code:
+//!
+//! - free-threaded builds. 3.13.5 was looked at by hand (the GIL 8 bytes longer, `thread_id`
+//!   and frames as in 3.13); of 3.14 and 3.15 only the headers were read: the copies of code
+//!   (`frame_copy`, `code_copies`) and where the bits of a string's state are;
+//! - debug builds (`--with-pydebug`), musl, 32 bits, other processors;
+//! - other micro releases of 3.8 to 3.12. A build that differs in what `Reader::open` checks (its
+//!   interpreters, its GIL, its first thread) is refused; one that differs in frames or code
+//!   objects alone would have its stacks counted as torn, or without names.
 
 use super::Unknown;
 use super::Version;

@@ -8,7 +8,7 @@ use super::LineForm;
 /// the table gives it no line or ends before it.
 pub(super) fn line(form: LineForm, table: &[u8], first: u32, units: u32) -> Option<u32> {
     let line = match form {
-        LineForm::Steps => steps(table, first, units),
+        LineForm::Steps => Some(steps(table, first, units)),
         LineForm::Ranges => ranges(table, first, units),
         LineForm::Locations => locations(table, first, units),
     };
@@ -17,7 +17,7 @@ pub(super) fn line(form: LineForm, table: &[u8], first: u32, units: u32) -> Opti
 
 /// 3.8 and 3.9: (bytes of code, lines), each step from where the last one ended. The last line
 /// holds to the end.
-fn steps(table: &[u8], first: u32, units: u32) -> Option<i64> {
+fn steps(table: &[u8], first: u32, units: u32) -> i64 {
     let wanted = u64::from(units) * 2;
     let (mut address, mut line) = (0u64, i64::from(first));
     for &[bytes, lines] in table.as_chunks::<2>().0 {
@@ -27,7 +27,7 @@ fn steps(table: &[u8], first: u32, units: u32) -> Option<i64> {
         }
         line += i64::from(lines.cast_signed());
     }
-    Some(line)
+    line
 }
 
 /// 3.10: (bytes of code, lines): that many bytes are on the line so reached; -128: on none.

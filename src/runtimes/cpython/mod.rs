@@ -2,11 +2,10 @@
 //!
 //! [`Place::of`] says whether a mapped file has an interpreter, [`Reader::open`] checks that its
 //! [`Layout`] is known, and [`Reader::snapshot`] tells what each thread is in. Nothing stops the
-//! program meanwhile. A thread that waits does not change its frames, so what is told of it is
-//! exact; of one that runs, what is told was its stack, unless the innermost frame was
-//! another one a moment later: then nothing is told, and that is counted. One case goes
-//! unnoticed: a function that returns and is called again, at the same place, from the same
-//! caller, while the few microseconds of one read pass.
+//! program meanwhile. A thread without the GIL does not change its frames, so what is told of it is
+//! exact. One that had it meanwhile is read twice, and told only if it was in the same functions
+//! both times; else nothing is told, and that is counted. What goes unnoticed is a thread that
+//! left a function and came back to the same place in the midst of both reads, by the same way.
 
 mod batch;
 mod code;
@@ -17,10 +16,13 @@ mod layout;
 mod lines;
 mod offsets;
 mod reader;
+mod stacks;
 mod states;
 mod strings;
 mod tables;
 mod taken;
+#[cfg(test)]
+mod tests;
 mod unknown;
 mod version;
 
@@ -44,8 +46,8 @@ pub use layout::LineForm;
 pub use reader::Counts;
 pub use reader::Object;
 pub use reader::Reader;
-pub use reader::Stack;
-pub use reader::Unread;
+pub use stacks::Stack;
+pub use stacks::Unread;
 pub use states::Interpreter;
 pub use states::MOST_INTERPRETERS;
 pub use states::MOST_THREADS;

@@ -3,8 +3,8 @@
 use crate::model::Text;
 use crate::model::Tid;
 
+use super::super::memory::u32_in;
 use super::super::memory::u64_in;
-use super::ABSENT;
 use super::Code;
 use super::Frame;
 use super::GilState;
@@ -13,15 +13,16 @@ use super::Layout;
 use super::Memory;
 use super::MemoryExt;
 use super::Place;
+use super::Stack;
 use super::Thread;
 use super::Unknown;
+use super::Unread;
 use super::Version;
 use super::batch::Batch;
 use super::code::Codes;
-use super::frames::LARGEST_WINDOW;
-use super::frames::Walk;
-use super::frames::Window;
 use super::frames::plausible;
+use super::stacks::Gils;
+use super::stacks::Stacks;
 use super::states;
 use super::states::Threads;
 use super::strings;
@@ -30,35 +31,8 @@ use super::strings;
 const START_BYTES: usize = 1024;
 /// The size of the smallest `_PyRuntime` is 656.
 const FEWER_BYTES: usize = 512;
-/// Threads whose frames are read together.
-const AT_A_TIME: usize = 64;
 /// Longest interval believed for switches of the GIL: a day, in microseconds.
 const LONGEST_INTERVAL_US: u64 = 24 * 3600 * 1_000_000;
-
-/// Why the stack of a thread could not be told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unread {
-    /// The thread ran on while its stack was read.
-    Moved,
-    /// There is no such thread any more.
-    Gone,
-    /// Its memory could not be read.
-    Refused,
-    /// What was read is no stack: it was changed meanwhile, or is something else.
-    Torn,
-}
-
-/// The Python functions that a thread is in.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Stack {
-    /// From the innermost outwards. Empty for a thread that runs no Python now.
-    pub frames: Vec<Frame>,
-    /// Whether outer frames are missing: there were more than are followed.
-    pub truncated: bool,
-    /// Whether nothing of the innermost frame changed while the stack was read. False for a
-    /// thread that goes on in the same function.
-    pub still: bool,
-}
 
 /// How often each outcome came, since the beginning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -93,27 +67,32 @@ pub struct Reader {
     runtime: u64,
     codes: Codes,
     threads: Threads,
-    tops: Batch,
-    again: Batch,
+    stacks: Stacks,
+    states: Batch,
     counts: Counts,
 }
 
 impl Reader {
-    /// Of the interpreter at `place`. Refuses what it does not know, and what is not as the
-    /// layout says. [`Unknown::NotRunning`] may be over a little later.
+    /// Of the interpreter at `place`, until the process executes another program. Refuses what it
+    /// does not know, and what is not as the layout says. [`Unknown::NotRunning`] may be over a little later.
     pub fn open(memory: &dyn Memory, place: &Place) -> Result<Self, Unknown> {
         let layout = Layout::at(memory, place)?;
-        let reader = Self {
-            layout,
-            runtime: place.runtime,
-            codes: Codes::default(),
-            threads: Threads::default(),
-            tops: Batch::default(),
-            again: Batch::default(),
-            counts: Counts::default(),
-        };
+        let reader = Self::unchecked(layout, place.runtime);
         reader.check(memory)?;
         Ok(reader)
+    }
+
+    /// Of what may be no interpreter at all.
+    pub(super) fn unchecked(layout: Layout, runtime: u64) -> Self {
+        Self {
+            layout,
+            runtime,
+            codes: Codes::default(),
+            threads: Threads::default(),
+            stacks: Stacks::default(),
+            states: Batch::default(),
+            counts: Counts::default(),
+        }
     }
 
     /// Whether what lies at the places that the layout names is what should lie there.
@@ -134,7 +113,7 @@ impl Reader {
             .bytes(interpreter.gil, layout.gil_bytes as usize)
             .ok_or(Unknown::Implausible("there is no GIL where it should be"))?;
         let interval = u64_in(&bytes, layout.gil_interval).unwrap_or(0);
-        let locked = super::super::memory::u32_in(&bytes, layout.gil_locked);
+        let locked = u32_in(&bytes, layout.gil_locked);
         match locked.map(u32::cast_signed) {
             Some(-1) => return Err(Unknown::NotRunning),
             Some(0 | 1) if (1..=LONGEST_INTERVAL_US).contains(&interval) => {}
@@ -193,8 +172,10 @@ impl Reader {
 
     /// The stacks of all threads, and the code objects in them ready to be asked for.
     pub fn snapshot(&mut self, memory: &dyn Memory) -> Vec<(Thread, Result<Stack, Unread>)> {
-        let threads = self.threads(memory);
-        let stacks = self.read_stacks(memory, &threads);
+        let interpreters = self.interpreters(memory).unwrap_or_default();
+        let gils = Gils::read(memory, &self.layout, interpreters.iter().map(|it| it.gil));
+        let threads = self.threads.read(memory, &self.layout, &interpreters);
+        let stacks = self.read_stacks(memory, &gils, &threads);
         threads.into_iter().zip(stacks).collect()
     }
 
@@ -205,27 +186,26 @@ impl Reader {
         memory: &dyn Memory,
         threads: &[Thread],
     ) -> Vec<Result<Stack, Unread>> {
+        let gils = Gils::read(memory, &self.layout, threads.iter().map(|thread| thread.gil));
         let size = self.layout.thread_bytes as usize;
-        self.tops.clear();
+        self.states.clear();
         for thread in threads {
-            self.tops.want(thread.address, size);
+            self.states.want(thread.address, size);
         }
-        self.tops.read(memory);
+        self.states.read(memory);
         let now = |(index, then): (usize, &Thread)| {
-            let (now, _) = Thread::parse(&self.layout, then.address, self.tops.get(index)?)?;
+            let (now, _) = Thread::parse(&self.layout, then.address, self.states.get(index)?)?;
             let same = now.interpreter == then.interpreter && now.pthread == then.pthread;
-            same.then_some(Thread { tid: then.tid, ..now })
+            same.then_some(Thread { tid: then.tid, gil: then.gil, ..now })
         };
         let now: Vec<Option<Thread>> = threads.iter().enumerate().map(now).collect();
         let there: Vec<Thread> = now.iter().copied().flatten().collect();
-        let mut stacks = self.read_stacks(memory, &there).into_iter();
+        let mut stacks = self.read_stacks(memory, &gils, &there).into_iter();
         let mut gone = 0;
-        let result = now.iter().map(|thread| match thread {
-            Some(_) => stacks.next().unwrap_or(Err(Unread::Gone)),
-            None => {
-                gone += 1;
-                Err(Unread::Gone)
-            }
+        let result = now.iter().map(|thread| {
+            let stack = thread.and_then(|_| stacks.next());
+            gone += u64::from(stack.is_none());
+            stack.unwrap_or(Err(Unread::Gone))
         });
         let result = result.collect();
         self.counts.gone += gone;
@@ -235,13 +215,11 @@ impl Reader {
     fn read_stacks(
         &mut self,
         memory: &dyn Memory,
+        gils: &Gils,
         threads: &[Thread],
     ) -> Vec<Result<Stack, Unread>> {
         self.codes.expire();
-        let mut stacks = Vec::with_capacity(threads.len());
-        for some in threads.chunks(AT_A_TIME) {
-            self.read_some(memory, some, &mut stacks);
-        }
+        let stacks = self.stacks.read(memory, &self.layout, gils, threads);
         for stack in &stacks {
             let count = match stack {
                 Ok(stack) => {
@@ -261,67 +239,6 @@ impl Reader {
         codes.dedup();
         self.codes.check(memory, &self.layout, &codes);
         stacks
-    }
-
-    fn read_some(
-        &mut self,
-        memory: &dyn Memory,
-        threads: &[Thread],
-        stacks: &mut Vec<Result<Stack, Unread>>,
-    ) {
-        let layout = self.layout;
-        let firsts = self.first_frames(memory, threads);
-        self.tops.clear();
-        let starts = threads.iter().zip(&firsts).map(|(thread, &first)| {
-            let (start, length) = top(&layout, thread.chunk, first);
-            self.tops.want(start, length);
-            start
-        });
-        let starts: Vec<u64> = starts.collect();
-        self.tops.read(memory);
-        let windows = starts.iter().enumerate().map(|(index, &start)| match self.tops.get(index) {
-            Some(bytes) => Window { start, bytes: bytes.into() },
-            // It only happened to be near: there is a gap between the chunk and it.
-            None => {
-                let bytes = memory.bytes(firsts[index], layout.frame_bytes as usize);
-                Window { start: firsts[index], bytes: bytes.unwrap_or_default().into() }
-            }
-        });
-        let windows: Vec<Window<'_>> = windows.collect();
-        let mut found = Vec::with_capacity(threads.len());
-        for ((thread, &first), window) in threads.iter().zip(&firsts).zip(&windows) {
-            let older = match layout.chunk_previous {
-                previous if window.start == thread.chunk && previous != ABSENT => {
-                    (u64_in(&window.bytes, previous).unwrap_or(0), None)
-                }
-                // The innermost frame is a generator's, elsewhere: its callers are in the chunk.
-                _ => (thread.chunk, None),
-            };
-            let mut walk = Walk { memory, layout: &layout, window: window.clone(), older };
-            found.push(walk.frames(first));
-        }
-        ask_again(&mut self.again, memory, &layout, threads, &firsts);
-        for (index, found) in found.into_iter().enumerate() {
-            let (thread, first, window) = (&threads[index], firsts[index], &windows[index]);
-            let again = |number| self.again.get(3 * index + number);
-            stacks.push(still_there(&layout, thread, first, window, again).and_then(|still| {
-                found.map(|(frames, truncated)| Stack { frames, truncated, still })
-            }));
-        }
-    }
-
-    /// The innermost frame of each thread, 0 where there is none.
-    fn first_frames(&mut self, memory: &dyn Memory, threads: &[Thread]) -> Vec<u64> {
-        if self.layout.cframe_frame == ABSENT {
-            return threads.iter().map(|thread| thread.frame).collect();
-        }
-        self.tops.clear();
-        for thread in threads {
-            self.tops.want(thread.frame.wrapping_add(self.layout.cframe_frame.into()), 8);
-        }
-        self.tops.read(memory);
-        let first = |index| self.tops.get(index).and_then(|bytes| u64_in(bytes, 0));
-        (0..threads.len()).map(|index| first(index).unwrap_or(0)).collect()
     }
 
     /// Makes code objects ready to be asked for by [`code`](Self::code), as a snapshot does.
@@ -373,62 +290,4 @@ impl Layout {
         let told = place.version_at.and_then(|at| memory.u64(at)).and_then(Version::from_hex);
         Self::new(&start, told.or(place.version))
     }
-}
-
-/// Which bytes to read for the innermost frame of a thread: from the start of its chunk, if it
-/// may lie in it, else the frame alone.
-fn top(layout: &Layout, chunk: u64, first: u64) -> (u64, usize) {
-    let frame = u64::from(layout.frame_bytes);
-    let in_chunk = first.checked_sub(chunk).filter(|&offset| offset <= LARGEST_WINDOW - frame);
-    match in_chunk {
-        _ if !plausible(first) => (first, 0),
-        Some(offset) if chunk != 0 => (chunk, (offset + frame) as usize),
-        _ => (first, frame as usize),
-    }
-}
-
-/// Asks once more for the innermost frames, with three reads for each thread: where the frame
-/// is, the same behind `cframe`, and the frame itself.
-fn ask_again(
-    again: &mut Batch,
-    memory: &dyn Memory,
-    layout: &Layout,
-    threads: &[Thread],
-    firsts: &[u64],
-) {
-    again.clear();
-    for (thread, &first) in threads.iter().zip(firsts) {
-        again.want(thread.address.wrapping_add(layout.thread_frame.into()), 8);
-        let cframe = thread.frame.wrapping_add(u64::from(layout.cframe_frame));
-        again.want(cframe, if layout.cframe_frame == ABSENT { 0 } else { 8 });
-        again.want(first, if first == 0 { 0 } else { layout.frame_bytes as usize });
-    }
-    again.read(memory);
-}
-
-/// Whether the innermost frame is still the same one (else what was read may be of two times),
-/// and still at the same place.
-fn still_there<'a>(
-    layout: &Layout,
-    thread: &Thread,
-    first: u64,
-    window: &Window<'_>,
-    again: impl Fn(usize) -> Option<&'a [u8]>,
-) -> Result<bool, Unread> {
-    let word = |number| again(number).and_then(|bytes| u64_in(bytes, 0));
-    let same_frame = layout.cframe_frame == ABSENT || word(1).unwrap_or(0) == first;
-    if word(0) != Some(thread.frame) || !same_frame {
-        return Err(Unread::Moved);
-    }
-    if first == 0 {
-        return Ok(true);
-    }
-    let then = window.get(first, layout.frame_bytes).ok_or(Unread::Refused)?;
-    let now = again(2).ok_or(Unread::Moved)?;
-    for field in [layout.frame_code, layout.frame_previous] {
-        if u64_in(then, field) != u64_in(now, field) {
-            return Err(Unread::Moved);
-        }
-    }
-    Ok(then == now)
 }

@@ -1,5 +1,7 @@
 //! Interpreters and the states of their threads: lists that are followed from `_PyRuntime` on.
 
+use std::collections::BTreeSet;
+
 use crate::model::Tid;
 
 use super::super::memory::u32_in;
@@ -14,7 +16,7 @@ use super::frames::plausible;
 /// Interpreters of a process that are followed.
 pub const MOST_INTERPRETERS: usize = 256;
 
-/// Threads of an interpreter that are followed.
+/// Threads of a process that are followed.
 pub const MOST_THREADS: usize = 4096;
 
 /// An interpreter: the main one, or one that a program made inside its process.
@@ -36,6 +38,8 @@ pub struct Thread {
     pub address: u64,
     /// Address of its interpreter.
     pub interpreter: u64,
+    /// Address of the GIL that it takes.
+    pub gil: u64,
     /// What `pthread_self` returns in it.
     pub pthread: u64,
     /// Its id for the kernel; `None` where that is not known.
@@ -47,13 +51,15 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// From the bytes of a thread state; also gives the address of the next one.
+    /// From the bytes of a thread state, which do not tell the GIL; also gives the address of
+    /// the next one.
     pub(super) fn parse(layout: &Layout, address: u64, bytes: &[u8]) -> Option<(Self, u64)> {
         let or_none = |at| if at == ABSENT { Some(0) } else { u64_in(bytes, at) };
         let tid = or_none(layout.thread_native)?;
         let thread = Self {
             address,
             interpreter: u64_in(bytes, layout.thread_interpreter)?,
+            gil: 0,
             pthread: u64_in(bytes, layout.thread_pthread)?,
             tid: u32::try_from(tid).ok().filter(|&tid| tid != 0).map(Tid),
             frame: u64_in(bytes, layout.thread_frame)?,
@@ -73,7 +79,9 @@ pub(super) fn interpreters(
     let mut found = Vec::new();
     let mut batch = Batch::default();
     while at != 0 && found.len() < MOST_INTERPRETERS {
-        plausible(at).then_some(())?;
+        // A list that runs in a circle is none.
+        let met = found.iter().any(|it: &Interpreter| it.address == at);
+        (plausible(at) && !met).then_some(())?;
         batch.clear();
         let fields = [
             layout.interpreter_next,
@@ -118,10 +126,10 @@ impl Threads {
         }
         self.batch.read(memory);
         let mut found = Vec::with_capacity(self.met.len());
+        let mut seen = BTreeSet::new();
         for interpreter in interpreters {
-            let first = found.len();
             let mut at = interpreter.threads;
-            while plausible(at) && found.len() - first < MOST_THREADS {
+            while plausible(at) && found.len() < MOST_THREADS && seen.insert(at) {
                 // The list mostly is as it was: the next one met is the next one.
                 let here = self.met.get(found.len()) == Some(&at);
                 let number =
@@ -131,7 +139,8 @@ impl Threads {
                     Some(bytes) => Thread::parse(layout, at, bytes),
                     None => memory.bytes(at, size).and_then(|b| Thread::parse(layout, at, &b)),
                 };
-                let Some((thread, next)) = parsed else { break };
+                let Some((mut thread, next)) = parsed else { break };
+                thread.gil = interpreter.gil;
                 if thread.interpreter != interpreter.address {
                     break;
                 }
