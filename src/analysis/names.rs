@@ -288,5 +288,6 @@ mod tests {
         assert!(!is_own(&frame("__GI___poll", "/lib/libc.so.6", None)));
         assert!(!is_own(&frame("{closure#0}", "/bin/app", Some("src/main.rs"))));
         assert!(!is_own(&frame("app+0x10", "/bin/app", None)));
+        assert!(!is_own(&frame("__gthread_mutex_lock", "/bin/app", Some("gthr-default.h"))));
     }
 }

@@ -11,6 +11,7 @@ use crate::analysis::report::Severity;
 use crate::analysis::report::ThreadRow;
 use crate::model::Nanos;
 use crate::model::State;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -45,6 +46,14 @@ struct Link {
     to: u32,
     /// It was seen, and not only concluded.
     seen: bool,
+    /// What it has to do with a lock that is waited for.
+    holds: &'static str,
+}
+
+impl Link {
+    fn seen(to: u32) -> Self {
+        Self { to, seen: true, holds: "held by" }
+    }
 }
 
 /// Threads that wait for each other.
@@ -85,8 +94,9 @@ fn groups(evidence: &Evidence) -> Vec<Group> {
         }
     }
     let found = by_process.into_iter().filter_map(|(process, stuck)| {
-        let seen = |one: &Stuck| link(evidence, process, one).filter(|link| link.seen);
-        let any = |one: &Stuck| link(evidence, process, one);
+        let seen = |one: &Stuck| known(evidence, one).filter(|link| link.seen);
+        let any =
+            |one: &Stuck| known(evidence, one).or_else(|| left(evidence, process, &stuck, one));
         ring(&stuck, &seen)
             .or_else(|| likely(evidence, process, &stuck))
             .or_else(|| ring(&stuck, &any))
@@ -111,19 +121,11 @@ fn ring(stuck: &[Stuck], link: &dyn Fn(&Stuck) -> Option<Link>) -> Option<Group>
 }
 
 /// Whom a stuck thread waits for, if that is known.
-fn link(evidence: &Evidence, process: u32, one: &Stuck) -> Option<Link> {
-    let others = |thread: u32| thread != one.thread;
+fn known(evidence: &Evidence, one: &Stuck) -> Option<Link> {
     let object = evidence.object(one.object)?;
     let found = match one.state {
-        State::Lock => {
-            let seen = evidence.owner(one.object).map(|to| Link { to, seen: true });
-            // Or whoever else there is.
-            let rest = evidence.threads_of(process).filter(|row| row.end_ns > one.since);
-            let mut rest = rest.map(|row| row.id).filter(|&id| others(id));
-            let only = rest.next().filter(|_| rest.next().is_none());
-            seen.or(only.map(|to| Link { to, seen: false }))
-        }
-        State::Join => object.awaits.map(|to| Link { to, seen: true }),
+        State::Lock => evidence.owner(one.object).map(Link::seen),
+        State::Join => object.awaits.map(Link::seen),
         // Whoever wrote to it so far, if that was always the same.
         _ => {
             let ended = evidence.handed.range((one.object, 0)..=(one.object, u32::MAX));
@@ -131,10 +133,40 @@ fn link(evidence: &Evidence, process: u32, one: &Stuck) -> Option<Link> {
                 .map(|(&(_, by), &count)| (by, count))
                 .filter(|&(by, count)| count > cuts(evidence, one.object, by));
             let only = wrote.next().filter(|_| wrote.next().is_none());
-            only.map(|(to, _)| Link { to, seen: false })
+            only.map(|(to, _)| Link { seen: false, ..Link::seen(to) })
         }
     };
-    found.filter(|link| others(link.to))
+    found.filter(|link| link.to != one.thread)
+}
+
+/// Who can hold a lock whose holder was not seen: one of the other threads. If there is one only,
+/// it does; and if all of them wait for the one that wants it, it does not matter which.
+fn left(evidence: &Evidence, process: u32, stuck: &[Stuck], one: &Stuck) -> Option<Link> {
+    let rest = evidence.threads_of(process).filter(|row| row.end_ns > one.since);
+    let rest: Vec<u32> = rest.map(|row| row.id).filter(|&id| id != one.thread).collect();
+    if one.state != State::Lock {
+        return None;
+    }
+    if let [to] = *rest.as_slice() {
+        return Some(Link { to, seen: false, holds: "which nobody can hold but" });
+    }
+    // The nearest, and of two the one that is not the main thread.
+    let far = |&id: &u32| Some((steps(evidence, stuck, id, one.thread)?, Reverse(id)));
+    let (_, Reverse(to)) = rest.iter().map(far).collect::<Option<Vec<_>>>()?.into_iter().min()?;
+    Some(Link { to, seen: false, holds: "held, by all that is known, by" })
+}
+
+/// How many others a stuck thread waits for, one after the other, until it comes to that one.
+fn steps(evidence: &Evidence, stuck: &[Stuck], from: u32, to: u32) -> Option<usize> {
+    let mut now = from;
+    for steps in 0..=stuck.len() {
+        if now == to {
+            return Some(steps);
+        }
+        let one = stuck.iter().find(|one| one.thread == now)?;
+        now = known(evidence, one)?.to;
+    }
+    None
 }
 
 /// Waits for an object that a thread only cut short.
@@ -176,8 +208,7 @@ fn edge(evidence: &Evidence, one: &Stuck, link: Option<&Link>) -> Option<String>
         State::Lock => {
             let name = object.name.as_ref().map(|name| format!("`{name}`"));
             let lock = name.unwrap_or_else(|| format!("{:#x}", object.address));
-            let held = if link.seen { "held by" } else { "which nobody can hold but" };
-            format!("{waits} for lock {lock} {held} {to}")
+            format!("{waits} for lock {lock} {} {to}", link.holds)
         }
         State::Join => format!("{waits} for the end of {to}"),
         _ => format!("{waits} for {to}, who alone wrote to it, at {}", object.label),

@@ -487,7 +487,8 @@ impl Walk {
     /// what it waited for.
     fn stuck(&self, life: &Life, ids: &[u32], history: &History) -> Option<(u32, State, u64)> {
         let (stay, state) = self.last?;
-        let to_the_end = life.end - stay.woken < Nanos::from_millis(2);
+        // Killed, it still needs a CPU to end on.
+        let to_the_end = life.end - stay.on < Nanos::from_millis(2);
         let id = ids.get(stay.object as usize).copied().filter(|&id| id != u32::MAX)?;
         let never = stay.open || !stay.released;
         (to_the_end && never).then(|| (id, state, (stay.off - history.window.0).0))
