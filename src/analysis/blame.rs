@@ -9,8 +9,11 @@
 //! thread's, and so on down the chain. So the blame of a wait sums to the wait, to the
 //! nanosecond, and the blame of an object to the time waited for it. Several owners one
 //! after the other share it the same way: the last one waited for the one before. A lock that is
-//! waited for with a time limit, again and again, is one wait: who ended the last try is to blame for all.
+//! waited for with a time limit, again and again, is one wait: who ended the last try is to blame for
+//! all. Of Python's GIL it is known who had it when (`gil`), so those are to blame.
 
+use crate::analysis::gil::Gils;
+use crate::analysis::gil::Hold;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::ObjectIndex;
@@ -82,6 +85,7 @@ pub fn blame(history: &History) -> Blame {
         each: 0,
         chain: Vec::new(),
         hints: Vec::new(),
+        gils: Gils::of(history),
     };
     for states in HANDED {
         for (thread, _) in history.lives() {
@@ -151,6 +155,7 @@ struct Court<'h> {
     chain: Vec<ThreadId>,
     /// Where each thread was looked at last: waits come in order, and so do these.
     hints: Vec<usize>,
+    gils: Gils,
 }
 
 impl Court<'_> {
@@ -165,6 +170,15 @@ impl Court<'_> {
 
     fn charge(&mut self, waiter: ThreadId, stay: &Stay) {
         let object = stay.object;
+        if self.gils.knows(object) && !stay.open {
+            if let Ender::Thread(thread) = stay.ender {
+                *self.sums.ended.entry((object, thread)).or_default() += 1;
+            }
+            self.chain.clear();
+            self.chain.push(waiter);
+            self.each = 0;
+            return self.follow_gil(object, waiter, object, (stay.off, stay.woken));
+        }
         let culprit = match stay.ender {
             _ if stay.open => Culprit::Open,
             Ender::Thread(thread) if thread != waiter => {
@@ -181,6 +195,29 @@ impl Court<'_> {
             Ender::Stranger => Culprit::Stranger,
         };
         self.add(object, culprit, stay.woken - stay.off);
+    }
+
+    /// Charges a wait of `waiter` for a GIL to those who had it, one after the other.
+    fn follow_gil(
+        &mut self,
+        object: ObjectIndex,
+        waiter: ThreadId,
+        gil: ObjectIndex,
+        (from, to): (Nanos, Nanos),
+    ) {
+        let mut now = from;
+        let holds: Vec<Hold> = self.gils.within(gil, from, to).collect();
+        for hold in holds {
+            self.add(object, Culprit::Unseen, hold.from - now);
+            if self.stops_at(hold.thread) {
+                let culprit = Culprit::Thread(waiter, State::Gil, Some(gil));
+                self.add(object, culprit, hold.to - hold.from);
+            } else {
+                self.follow(object, hold.thread, hold.from, hold.to);
+            }
+            now = hold.to;
+        }
+        self.add(object, Culprit::Unseen, to - now);
     }
 
     fn add(&mut self, object: ObjectIndex, culprit: Culprit, time: Nanos) {
@@ -226,6 +263,10 @@ impl Court<'_> {
                 Some((Ender::Thread(next), false)) if piece.state.is_wait() => Some(next),
                 _ => None,
             };
+            if let Some(gil) = piece.object().filter(|gil| self.gils.knows(*gil)) {
+                self.follow_gil(object, thread, gil, (piece.start, piece.end));
+                continue;
+            }
             if let Some(next) = next.filter(|next| !self.stops_at(*next)) {
                 self.follow(object, next, piece.start, piece.end);
                 continue;

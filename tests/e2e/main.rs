@@ -8,6 +8,10 @@
 
 mod attach;
 mod bad_input;
+mod gil;
+#[path = "../python/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests of the reader, which use all of it")]
+mod interpreters;
 mod labels;
 mod passing;
 mod processes;

@@ -1,0 +1,99 @@
+//! Waits for Python's GIL against what threads measured of themselves, on every interpreter here.
+
+use crate::interpreters::interpreters;
+use crate::program::Tier;
+use crate::program::Timesink;
+use crate::program::skip;
+use crate::report::assert_adds_up;
+use crate::report::number;
+use crate::report::rows;
+use crate::report::states;
+use crate::report::text;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// By how much of its life a thread's wait may differ from what it measured.
+const MOST_OFF: f64 = 0.03;
+/// For how much of the contended time the holder must be right.
+const LEAST_RIGHT: f64 = 0.97;
+
+/// What one run came to.
+struct Found {
+    /// The largest difference of a thread's wait, as a share of its life.
+    off: f64,
+    /// The share of contended time with the right holder.
+    right: f64,
+}
+
+fn gil_object(report: &Value) -> &Value {
+    let gils: Vec<&Value> =
+        rows(report, "/objects").iter().filter(|row| text(row, "/kind") == "gil").collect();
+    assert_eq!(gils.len(), 1, "one GIL: {gils:?}");
+    gils[0]
+}
+
+fn measure(command: &[String]) -> Found {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/gil.py");
+    let mut command = command.to_vec();
+    command.extend([program.display().to_string(), "1.5".to_owned(), "3".to_owned()]);
+    let run = Timesink::on(Tier::Kernel).record(&command);
+    assert_eq!(run.code(), 0, "{}", run.stderr);
+    assert_adds_up(&run.report);
+    let said: Value = serde_json::from_slice(&run.stdout).expect("what it measured");
+    let by_tid: BTreeMap<u64, &Value> =
+        rows(&run.report, "/threads").iter().map(|row| (number(row, "/tid"), row)).collect();
+    let mut off = 0.0_f64;
+    for thread in rows(&said, "/threads") {
+        let row = by_tid[&number(thread, "/tid")];
+        let (found, measured) = (states(row)["gil"], number(thread, "/gil_ns"));
+        let life = number(thread, "/wall_ns");
+        off = off.max(found.abs_diff(measured) as f64 / life as f64);
+    }
+    // Shares of the threads as holders, measured and found.
+    let mut measured: BTreeMap<u64, f64> = BTreeMap::new();
+    for pair in rows(&said, "/pairs") {
+        *measured.entry(number(pair, "/1")).or_default() += number(pair, "/2") as f64;
+    }
+    let tids: BTreeMap<u64, u64> =
+        by_tid.iter().map(|(&tid, row)| (number(row, "/id"), tid)).collect();
+    let mut found: BTreeMap<u64, f64> = BTreeMap::new();
+    for holder in rows(gil_object(&run.report), "/holders") {
+        let tid = tids[&number(holder, "/thread")];
+        *found.entry(tid).or_default() += number(holder, "/blamed_ns") as f64;
+    }
+    // What a thread measures is the time without the GIL, with the way back to a CPU in it, which
+    // is no wait for the GIL: the same in all threads.
+    let waited = number(gil_object(&run.report), "/wait_ns") as f64;
+    let all: f64 = measured.values().sum();
+    let both = |(tid, time): (&u64, &f64)| {
+        (time * waited / all).min(found.get(tid).copied().unwrap_or(0.0))
+    };
+    let right = measured.iter().map(both).sum::<f64>() / waited;
+    Found { off, right }
+}
+
+/// On each interpreter: how long each thread waited, who had it meanwhile, and where.
+#[test]
+fn waits_for_the_gil_are_what_threads_measured() {
+    if !Tier::Kernel.available() {
+        return skip("the kernel tier needs root");
+    }
+    let all = interpreters();
+    if all.is_empty() {
+        return skip("no python3 is installed");
+    }
+    let mut worst = (0.0_f64, 1.0_f64);
+    for command in all {
+        let Found { off, right } = measure(&command);
+        println!(
+            "{}: off by {:.1} points, holder right {:.1} %",
+            command.join(" "),
+            off * 100.0,
+            right * 100.0
+        );
+        worst = (worst.0.max(off), worst.1.min(right));
+    }
+    assert!(worst.0 <= MOST_OFF, "a thread's wait is off by {}", worst.0);
+    assert!(worst.1 >= LEAST_RIGHT, "the holder is right for {}", worst.1);
+}
