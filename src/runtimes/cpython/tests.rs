@@ -377,6 +377,9 @@ fn what_is_deep_is_cut_and_what_is_circular_is_refused() {
     assert!(reader.snapshot(&drawn).is_empty());
 }
 
+/// Object, field, word.
+type Change = (u64, u32, u64);
+
 #[test]
 fn a_build_that_does_not_fit_is_refused_with_a_reason() {
     let layout = tables::layout(version(12)).expect("in the table");
@@ -384,7 +387,6 @@ fn a_build_that_does_not_fit_is_refused_with_a_reason() {
     let sound = || program(&layout, 1, 1);
     assert_eq!(open(&sound()), None);
     assert_eq!(open(&Drawn::default()), Some(Unknown::Unreadable));
-    type Change = (u64, u32, u64);
     let not_running: [Change; 4] = [
         (RUNTIME, layout.runtime_interpreters, 0),
         (INTERPRETER, layout.interpreter_threads, 0),
@@ -462,7 +464,7 @@ impl Memory for Noise {
             *byte = self.word(at / 8).to_le_bytes()[(at % 8) as usize];
         }
         // Some addresses are not there.
-        self.word(address ^ 0x5555) % 61 != 0
+        !self.word(address ^ 0x5555).is_multiple_of(61)
     }
 }
 
