@@ -368,6 +368,8 @@ fn what_is_deep_is_cut_and_what_is_circular_is_refused() {
     let outermost = CHUNKS + 0x100 + 0x180;
     drawn.field(outermost, layout.frame_previous, CHUNKS + 0x100 + 3 * 0x180);
     drawn.field(THREADS + 0x1000, layout.thread_next, THREADS);
+    // It is the other one that has the GIL, and could have changed its stack meanwhile.
+    drawn.field(RUNTIME + u64::from(layout.runtime_gil), layout.gil_last_holder, THREADS + 0x1000);
     let snapshot = reader.snapshot(&drawn);
     assert_eq!(snapshot.len(), 2, "a circle of threads ends");
     assert_eq!(snapshot[0].1, Err(Unread::Torn));
