@@ -368,6 +368,8 @@ fn what_is_deep_is_cut_and_what_is_circular_is_refused() {
     let outermost = CHUNKS + 0x100 + 0x180;
     drawn.field(outermost, layout.frame_previous, CHUNKS + 0x100 + 3 * 0x180);
     drawn.field(THREADS + 0x1000, layout.thread_next, THREADS);
+    // It is the other one that has the GIL, and could have changed its stack meanwhile.
+    drawn.field(RUNTIME + u64::from(layout.runtime_gil), layout.gil_last_holder, THREADS + 0x1000);
     let snapshot = reader.snapshot(&drawn);
     assert_eq!(snapshot.len(), 2, "a circle of threads ends");
     assert_eq!(snapshot[0].1, Err(Unread::Torn));
@@ -377,6 +379,9 @@ fn what_is_deep_is_cut_and_what_is_circular_is_refused() {
     assert!(reader.snapshot(&drawn).is_empty());
 }
 
+/// Object, field, word.
+type Change = (u64, u32, u64);
+
 #[test]
 fn a_build_that_does_not_fit_is_refused_with_a_reason() {
     let layout = tables::layout(version(12)).expect("in the table");
@@ -384,7 +389,6 @@ fn a_build_that_does_not_fit_is_refused_with_a_reason() {
     let sound = || program(&layout, 1, 1);
     assert_eq!(open(&sound()), None);
     assert_eq!(open(&Drawn::default()), Some(Unknown::Unreadable));
-    type Change = (u64, u32, u64);
     let not_running: [Change; 4] = [
         (RUNTIME, layout.runtime_interpreters, 0),
         (INTERPRETER, layout.interpreter_threads, 0),
@@ -462,7 +466,7 @@ impl Memory for Noise {
             *byte = self.word(at / 8).to_le_bytes()[(at % 8) as usize];
         }
         // Some addresses are not there.
-        self.word(address ^ 0x5555) % 61 != 0
+        !self.word(address ^ 0x5555).is_multiple_of(61)
     }
 }
 
