@@ -71,6 +71,34 @@ pub const WORKLOADS: &[Workload] = &[
         pinned: false,
         pairs: 30,
     },
+    Workload {
+        name: "python-burn",
+        title: "Python: one thread that computes",
+        command: &["python", "burn", "10000000"],
+        pinned: false,
+        pairs: 15,
+    },
+    Workload {
+        name: "python-threads",
+        title: "Python: two threads that compute, in turns under the GIL",
+        command: &["python", "threads", "5000000"],
+        pinned: false,
+        pairs: 15,
+    },
+    Workload {
+        name: "python-handoff",
+        title: "Python: two threads that let go of the GIL at every step",
+        command: &["python", "handoff", "400000"],
+        pinned: false,
+        pairs: 15,
+    },
+    Workload {
+        name: "python-pools",
+        title: "Python: small jobs through a queue to four threads",
+        command: &["python", "pools", "60000"],
+        pinned: false,
+        pairs: 15,
+    },
 ];
 
 /// What a workload used.
@@ -97,6 +125,8 @@ impl Usage {
 pub struct Bench {
     measure: PathBuf,
     switches: PathBuf,
+    /// The interpreter itself: what is on the path may be a script that looks for one.
+    python: String,
     place: PathBuf,
 }
 
@@ -117,7 +147,11 @@ impl Bench {
                 .map_err(|error| format!("cc: {error}"))?;
             if status.success() { Ok(program) } else { Err(format!("{name}.c does not compile")) }
         };
-        Ok(Self { measure: build("measure")?, switches: build("switches")?, place })
+        let python =
+            Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+        let python = python.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned());
+        let (measure, switches) = (build("measure")?, build("switches")?);
+        Ok(Self { measure, switches, python: python.unwrap_or_default(), place })
     }
 
     /// A file of this bench.
@@ -127,7 +161,11 @@ impl Bench {
 
     /// Why a workload cannot be run here.
     pub fn missing(workload: &Workload) -> Option<&'static str> {
-        (workload.command[0] == "perf" && !installed("perf")).then_some("perf is not installed")
+        match workload.command[0] {
+            "perf" if !installed("perf") => Some("perf is not installed"),
+            "python" if !installed("python3") => Some("python3 is not installed"),
+            _ => None,
+        }
     }
 
     /// The workload below `measure`: what a tracer is given to run. With `held` it stops
@@ -144,6 +182,11 @@ impl Bench {
         let mut own = workload.command.iter();
         match own.next() {
             Some(&"switches") => command.push(text(&self.switches)),
+            Some(&"python") => {
+                let program =
+                    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/programs/python.py");
+                command.extend([self.python.clone(), text(&program)]);
+            }
             Some(program) => command.push((*program).to_owned()),
             None => {}
         }

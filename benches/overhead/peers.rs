@@ -52,7 +52,33 @@ pub const TOOLS: &[Tool] = &[
             })
         },
     },
+    Tool {
+        name: "py-spy",
+        title: "py-spy record, 100 Hz, pausing (its default)",
+        missing: || missing("py-spy"),
+        run: |bench, workload| py_spy(bench, workload, &[]),
+    },
+    Tool {
+        name: "py-spy-nonblocking",
+        title: "py-spy record, 100 Hz, --nonblocking",
+        missing: || missing("py-spy"),
+        run: |bench, workload| py_spy(bench, workload, &["--nonblocking"]),
+    },
 ];
+
+/// Samples Python's stacks; says nothing of other programs.
+fn py_spy(bench: &Bench, workload: &Workload, options: &[&str]) -> Result<Traced, String> {
+    if workload.command[0] != "python" {
+        return Err("is for Python only".to_owned());
+    }
+    let out = bench.file("py-spy.txt");
+    let mut command = Command::new("py-spy");
+    command.args(["record", "--subprocesses", "-r", "100", "-f", "raw"]).args(options);
+    command.arg("-o").arg(&out).arg("--").args(bench.command(workload, false));
+    bench::run(&mut command)?;
+    let _ = fs::remove_file(&out);
+    Ok(Traced { usage: bench.usage()?, books: None, note: None })
+}
 
 fn missing(program: &str) -> Option<&'static str> {
     match (bench::is_root(), bench::installed(program)) {

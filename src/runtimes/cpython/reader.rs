@@ -74,7 +74,8 @@ pub struct Reader {
 
 impl Reader {
     /// Of the interpreter at `place`, until the process executes another program. Refuses what it
-    /// does not know, and what is not as the layout says. [`Unknown::NotRunning`] may be over a little later.
+    /// does not know, and what is not as the layout says. [`Unknown::NotRunning`] may be over a
+    /// little later.
     pub fn open(memory: &dyn Memory, place: &Place) -> Result<Self, Unknown> {
         let layout = Layout::at(memory, place)?;
         let reader = Self::unchecked(layout, place.runtime);
