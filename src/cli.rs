@@ -1,12 +1,14 @@
 //! The command line: clap definitions and nothing else.
 
 use crate::model::Nanos;
+use crate::model::State;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Run a program and be told where its time went: running, waiting for a CPU, for a lock,
@@ -208,8 +210,8 @@ pub enum ReportFormat {
 pub struct Flamegraph {
     /// A trace file, or a directory made by `timesink run`
     pub trace: PathBuf,
-    /// Which time to draw
-    #[arg(long, value_enum, default_value_t = Of::Wall)]
+    /// Which time to draw: on-cpu, off-cpu, wall (both), or a state alone: gil, lock, disk, ...
+    #[arg(long, default_value = "wall", value_name = "TIME")]
     pub of: Of,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
@@ -217,7 +219,7 @@ pub struct Flamegraph {
 }
 
 /// `--of`.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Of {
     /// Time on a CPU
     OnCpu,
@@ -225,6 +227,25 @@ pub enum Of {
     OffCpu,
     /// Both: all of every thread's life
     Wall,
+    /// One state alone
+    State(State),
+}
+
+impl FromStr for Of {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let state = |state: &State| state.name() == text.replace('-', "_");
+        match text {
+            "on-cpu" => Ok(Self::OnCpu),
+            "off-cpu" => Ok(Self::OffCpu),
+            "wall" => Ok(Self::Wall),
+            _ => State::ALL.into_iter().find(state).map(Self::State).ok_or_else(|| {
+                let states = State::ALL.map(State::name).join(", ");
+                format!("it is on-cpu, off-cpu, wall, or one of the states {states}")
+            }),
+        }
+    }
 }
 
 /// `timesink export`.
@@ -236,7 +257,7 @@ pub struct Export {
     #[arg(long, value_enum)]
     pub to: ExportFormat,
     /// For folded stacks: which time
-    #[arg(long, value_enum, default_value_t = Of::Wall)]
+    #[arg(long, default_value = "wall", value_name = "TIME")]
     pub of: Of,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
@@ -312,4 +333,18 @@ pub struct Demo {
     /// Arguments for the example
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub args: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flame_graphs_are_of_cpu_time_of_waits_or_of_a_state() {
+        assert_eq!("wall".parse(), Ok(Of::Wall));
+        assert_eq!("gil".parse(), Ok(Of::State(State::Gil)));
+        assert_eq!("page-fault".parse(), Ok(Of::State(State::PageFault)));
+        let error = "sleepy".parse::<Of>().expect_err("no such state");
+        assert!(error.contains("sleep") && error.contains("on-cpu"), "{error}");
+    }
 }

@@ -134,6 +134,7 @@ fn stacks_of(of: Of) -> StackKind {
         Of::OnCpu => StackKind::OnCpu,
         Of::OffCpu => StackKind::OffCpu,
         Of::Wall => StackKind::Wall,
+        Of::State(state) => StackKind::In(state),
     }
 }
 

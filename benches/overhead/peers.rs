@@ -77,6 +77,9 @@ fn py_spy(bench: &Bench, workload: &Workload, options: &[&str]) -> Result<Traced
     command.arg("-o").arg(&out).arg("--").args(bench.command(workload, false));
     bench::run(&mut command)?;
     let _ = fs::remove_file(&out);
+    // It ends as soon as the interpreter does: the program that measures may have to write still.
+    let written = || fs::metadata(bench.file("usage")).ok().filter(|file| file.len() > 0);
+    until(written).ok_or("the workload left no usage")?;
     Ok(Traced { usage: bench.usage()?, books: None, note: None })
 }
 

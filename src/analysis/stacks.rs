@@ -33,10 +33,12 @@ pub enum StackKind {
     OffCpu,
     /// Whole lifetimes: running time, shared out by the samples, and all that is off-CPU.
     Wall,
+    /// One state alone: where threads waited for locks, for the GIL, for the disk.
+    In(State),
 }
 
 impl StackKind {
-    /// All kinds.
+    /// The kinds that every recording is drawn in.
     pub const ALL: [Self; 3] = [Self::OnCpu, Self::OffCpu, Self::Wall];
 
     /// The name on the command line and in file names.
@@ -45,6 +47,7 @@ impl StackKind {
             Self::OnCpu => "on-cpu",
             Self::OffCpu => "off-cpu",
             Self::Wall => "wall",
+            Self::In(state) => state.name(),
         }
     }
 
@@ -178,6 +181,12 @@ impl StackFold {
                     thread.running(&mut push);
                     thread.off_cpu(&mut push);
                 }
+                StackKind::In(State::Running) => thread.running(&mut push),
+                StackKind::In(only) => thread.off_cpu(&mut |state, stack, time| {
+                    if state == only {
+                        push(state, stack, time);
+                    }
+                }),
             }
         }
         merge(rows)

@@ -81,14 +81,15 @@ fn palette(lines: &[String], kind: StackKind) -> PaletteMap {
 
 fn title(info: &Info, kind: StackKind) -> String {
     let what = match kind {
-        StackKind::OnCpu => "On-CPU: where the threads ran",
-        StackKind::OffCpu => "Off-CPU: where the threads waited, and for what",
-        StackKind::Wall => "Wall: all time of all threads",
+        StackKind::OnCpu => "On-CPU: where the threads ran".to_owned(),
+        StackKind::OffCpu => "Off-CPU: where the threads waited, and for what".to_owned(),
+        StackKind::Wall => "Wall: all time of all threads".to_owned(),
+        StackKind::In(state) => format!("Where the threads were {}", state.meaning()),
     };
     let command = info.command.first().map(|path| path.base_name().to_string());
     match command {
         Some(command) if !command.is_empty() => format!("{what} ({command})"),
-        _ => what.to_owned(),
+        _ => what,
     }
 }
 
@@ -109,6 +110,7 @@ fn subtitle(
         StackKind::OffCpu => format!(
             "{total} of {lifetimes} of thread time; the top frame is the state waited in; tier {tier}"
         ),
+        StackKind::In(_) => format!("{total} of {lifetimes} of thread time; tier {tier}"),
         StackKind::Wall => format!(
             "{total} of thread time, {running} of it running; the top frame is the state; tier {tier}"
         ),
@@ -126,6 +128,7 @@ fn why_empty(trace: &dyn Trace, kind: StackKind, running: Nanos) -> String {
         ),
         StackKind::OffCpu => "No thread was off the CPU in this recording".to_owned(),
         StackKind::Wall => "No thread was seen in this recording".to_owned(),
+        StackKind::In(state) => format!("No thread was {} in this recording", state.meaning()),
     }
 }
 

@@ -69,6 +69,7 @@ fn about(
         StackKind::OffCpu => format!(
             "Where the threads waited, and for what: {total} of thread time. The last frame is the state, in its colour."
         ),
+        StackKind::In(state) => format!("{total} of thread time {}.", state.meaning()),
         StackKind::Wall if rows.is_empty() => "No thread was seen.".to_owned(),
         StackKind::Wall => format!(
             "All {total} of thread time: running, by samples, and waiting. The last frame is the state, in its colour."
@@ -151,6 +152,7 @@ impl Tree {
             StackKind::OnCpu => "Running (on-CPU)",
             StackKind::OffCpu => "Waiting (off-CPU)",
             StackKind::Wall => "All time (wall)",
+            StackKind::In(state) => state.name(),
         };
         let hex = |name: &String| {
             frame_color(name, kind)
