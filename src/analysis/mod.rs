@@ -11,6 +11,7 @@ mod fold;
 mod functions;
 #[cfg(test)]
 mod gain_tests;
+mod gil;
 pub mod history;
 mod idle;
 pub mod names;

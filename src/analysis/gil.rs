@@ -1,0 +1,246 @@
+//! Waits for Python's GIL, put together from the tries that they consist of, and who held it.
+//!
+//! A thread that wants the GIL waits for its condition, 5 ms at a time. After a try in which the
+//! GIL did not change hands it asks the holder to let go, and tries again. A holder that was asked lets go
+//! at its next check, and waits until another has taken it before it asks for it again:
+//!
+//! ```text
+//!  waiter  | try --- timed out | asks, try --- woken | runs
+//!  holder    runs                  runs -----'| waits for it to be taken | try ...
+//!                              '- the answer -'
+//! ```
+//!
+//! All of a waiter's tries are one wait. Whoever ended the last one held the GIL till then.
+
+use crate::analysis::history::Ender;
+use crate::analysis::history::History;
+use crate::analysis::history::ObjectIndex;
+use crate::analysis::history::Stay;
+use crate::model::Nanos;
+use crate::model::State;
+use crate::model::ThreadId;
+
+/// Between two tries, or being told that another took it and the first try, a thread runs for no
+/// longer than this.
+const RETRY: Nanos = Nanos(100_000);
+
+/// One wait of a thread for the GIL.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GilWait {
+    /// Whose.
+    pub thread: ThreadId,
+    /// For which: there is one for each interpreter.
+    pub object: ObjectIndex,
+    /// It began to wait.
+    pub asked: Nanos,
+    /// It was let go of,
+    pub woken: Nanos,
+    /// and it ran again.
+    pub had: Nanos,
+    /// Numbers of the first stay and of the one after the last, in the thread's life.
+    pub stays: (usize, usize),
+    /// The tries that nobody ended: from, to.
+    pub timeouts: Vec<(Nanos, Nanos)>,
+    /// Who let go of it.
+    pub by: Option<ThreadId>,
+    /// It did not end within the recording.
+    pub open: bool,
+    /// The wait for something else that the thread came from just before.
+    pub after: Option<Nanos>,
+}
+
+impl GilWait {
+    /// How long it took until it was let go of.
+    pub fn time(&self) -> Nanos {
+        self.woken - self.asked
+    }
+}
+
+fn waits(stay: &Stay) -> bool {
+    stay.woken > stay.off
+}
+
+/// The waits of a thread for the GIL, in order.
+pub fn waits_of(history: &History, thread: ThreadId) -> Vec<GilWait> {
+    let mut all: Vec<GilWait> = Vec::new();
+    // The end of the last stay, if nothing but a try or a queue for a CPU was since.
+    let mut going = None;
+    let mut back = None;
+    for (index, stay) in history.stays(thread, Nanos::ZERO).enumerate() {
+        if !waits(&stay) {
+            // Preempted on its way to the next try.
+            going = going.filter(|&on| stay.off <= on + RETRY).map(|_| stay.on);
+            back = back.filter(|&on| stay.off <= on + RETRY).map(|_| stay.on);
+            continue;
+        }
+        if history.state(stay.object) != State::Gil {
+            (going, back) = (None, Some(stay.on));
+            continue;
+        }
+        let again = going.is_some_and(|on| stay.off <= on + RETRY);
+        match all.last_mut() {
+            Some(last) if again && last.object == stay.object => last.retried(&stay, index),
+            _ => {
+                let mut wait = GilWait {
+                    thread,
+                    object: stay.object,
+                    asked: stay.off,
+                    woken: stay.woken,
+                    had: stay.on,
+                    stays: (index, index),
+                    timeouts: Vec::new(),
+                    by: None,
+                    open: false,
+                    after: back.filter(|&on| stay.off <= on + RETRY),
+                };
+                wait.retried(&stay, index);
+                all.push(wait);
+            }
+        }
+        (going, back) = (Some(stay.on), None);
+    }
+    all
+}
+
+impl GilWait {
+    fn retried(&mut self, stay: &Stay, index: usize) {
+        (self.woken, self.had) = (stay.woken, stay.on);
+        self.stays.1 = index + 1;
+        self.open = stay.open;
+        self.by = match stay.ender {
+            Ender::Thread(by) if by != self.thread => Some(by),
+            _ => None,
+        };
+        if stay.ender == Ender::Interrupt {
+            self.timeouts.push((stay.off, stay.woken));
+        }
+    }
+}
+
+/// The stretches in which the threads of one interpreter held its GIL.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GilHold {
+    /// By whom.
+    pub thread: ThreadId,
+    /// When the wait that got it began, if there was one.
+    pub asked: Option<Nanos>,
+    /// From here,
+    pub start: Nanos,
+    /// to here.
+    pub end: Nanos,
+}
+
+/// A thread that runs for longer than this before it waits for the GIL, had it.
+const AT_WORK: Nanos = Nanos(500_000);
+
+/// Who held a GIL when: `waits` are those of all threads, for it alone.
+///
+/// A thread holds it while it runs or is ready to, from the wait that got it, or from the end of
+/// a wait for something else, to its next wait for anything; or until it was seen to let go. What nobody
+/// waited for was not seen: where two would hold it at once, the one that was seen to get it does.
+pub fn holds(history: &History, waits: &[GilWait]) -> Vec<GilHold> {
+    let mut users: Vec<ThreadId> =
+        waits.iter().flat_map(|wait| [Some(wait.thread), wait.by]).flatten().collect();
+    users.sort_unstable();
+    users.dedup();
+    let mut all = Vec::new();
+    for &user in &users {
+        let got = waits.iter().filter(|wait| wait.thread == user && !wait.open);
+        let got = got.map(|wait| Seen::Got(wait.asked, wait.had));
+        let gone = waits.iter().filter(|wait| wait.by == Some(user));
+        let mut seen: Vec<Seen> = got.chain(gone.map(|wait| Seen::Gone(wait.woken))).collect();
+        seen.sort_unstable_by_key(|one| one.order());
+        of_thread(history, user, &seen, &mut all);
+    }
+    apart(all)
+}
+
+#[derive(Clone, Copy)]
+enum Seen {
+    Got(Nanos, Nanos),
+    Gone(Nanos),
+}
+
+impl Seen {
+    /// What one lets go of at the instant in which it asks again, it let go of before.
+    fn order(self) -> (Nanos, u8) {
+        match self {
+            Self::Got(asked, _) => (asked, 1),
+            Self::Gone(at) => (at, 0),
+        }
+    }
+}
+
+fn of_thread(history: &History, thread: ThreadId, seen: &[Seen], all: &mut Vec<GilHold>) {
+    let Some(life) = history.life(thread) else { return };
+    let mut rest = seen;
+    let mut from = life.start;
+    let others = history.stays(thread, Nanos::ZERO).filter(|stay| {
+        let state = history.state(stay.object);
+        waits(stay) && !matches!(state, State::Gil | State::PageFault)
+    });
+    for (off, on) in others.map(|stay| (stay.off, stay.on)).chain([(life.end, life.end)]) {
+        let many = rest.partition_point(|one| one.order().0 <= off);
+        let (mine, later) = rest.split_at(many);
+        rest = later;
+        stretch(thread, (from, off), mine, all);
+        from = on;
+    }
+}
+
+/// Between two waits for something else.
+fn stretch(thread: ThreadId, (from, to): (Nanos, Nanos), seen: &[Seen], all: &mut Vec<GilHold>) {
+    // Had since: by which wait.
+    let mut had = Some((None, from));
+    // Let go of at that time, and not seen to be taken since.
+    let mut gone = None;
+    for &one in seen {
+        match one {
+            Seen::Gone(at) => {
+                // Taken in between, unseen: it was free.
+                let middle = gone.map(|since| (None, Nanos(u64::midpoint(since, at.0))));
+                if let Some((asked, start)) = had.take().or(middle) {
+                    all.push(GilHold { thread, asked, start, end: at });
+                }
+                gone = Some(at.0);
+            }
+            Seen::Got(asked, at) => {
+                // Who asks has not got it. A short run was the way to asking.
+                if let Some((by, start)) = had.take()
+                    && (by.is_some() || asked - start > AT_WORK)
+                {
+                    all.push(GilHold { thread, asked: by, start, end: asked.max(start) });
+                }
+                had = Some((Some(asked), at));
+                gone = None;
+            }
+        }
+    }
+    if let Some((asked, start)) = had
+        && (to > start || asked.is_some())
+    {
+        all.push(GilHold { thread, asked, start, end: to.max(start) });
+    }
+}
+
+/// No two at once.
+fn apart(mut all: Vec<GilHold>) -> Vec<GilHold> {
+    all.sort_unstable_by_key(|hold| (hold.start, hold.end, hold.thread));
+    let mut kept: Vec<GilHold> = Vec::with_capacity(all.len());
+    for mut hold in all {
+        if let Some(last) = kept.last_mut().filter(|last| last.end > hold.start) {
+            if hold.asked.is_some() {
+                last.end = hold.start;
+            } else if hold.end > last.end {
+                hold.start = last.end;
+            } else {
+                continue;
+            }
+        }
+        kept.push(hold);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests;
