@@ -1,6 +1,8 @@
 //! Every rule on a drawn recording that it must find, and on one that nearly is and that it
 //! must leave alone; and the verdicts.
 
+#[path = "rules/python.rs"]
+mod python;
 mod scene;
 
 use scene::play::contended;

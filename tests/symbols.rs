@@ -12,6 +12,7 @@ use sleeper::Toolbox;
 use sleeper::names;
 use timesink::capture::naming::Job;
 use timesink::capture::naming::Naming;
+use timesink::capture::python::PythonFrames;
 use timesink::model::Definition;
 use timesink::model::Event;
 use timesink::model::Function;
@@ -400,7 +401,11 @@ fn the_naming_thread_delivers_named_stacks_while_it_runs() {
     let observation =
         Observation { time: Nanos(1), tid, call: None, uninterruptible: false, stack: None };
     let event = Event::Observation(observation);
-    naming.send(Job::Stack { raw: dump.raw.clone(), event: event.clone() });
+    naming.send(Job::Stack {
+        raw: dump.raw.clone(),
+        python: PythonFrames::None,
+        event: event.clone(),
+    });
     let mut symbols = Symbols::default();
     let mut stacks = Vec::new();
     let mut take = |record| match record {
@@ -422,7 +427,7 @@ fn the_naming_thread_delivers_named_stacks_while_it_runs() {
         assert!(std::time::Instant::now() < deadline, "no names came");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    naming.send(Job::Stack { raw: dump.raw, event });
+    naming.send(Job::Stack { raw: dump.raw, python: PythonFrames::None, event });
     let counts = naming.finish(&mut take);
     assert_eq!((counts.taken, counts.complete), (2, 2));
     assert_eq!(stacks[0], stacks[1]);

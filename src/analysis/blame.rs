@@ -10,10 +10,10 @@
 //! nanosecond, and the blame of an object to the time waited for it. Several owners one
 //! after the other share it the same way: the last one waited for the one before. A lock that is
 //! waited for with a time limit, again and again, is one wait: who ended the last try is to blame for
-//! all. Of Python's GIL it is known who had it when (`gil`), so those are to blame.
+//! all. Of Python's GIL it is known who had it when (`gil_holders`), so those are to blame.
 
-use crate::analysis::gil::Gils;
-use crate::analysis::gil::Hold;
+use crate::analysis::gil_holders::Gils;
+use crate::analysis::gil_holders::Hold;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::ObjectIndex;

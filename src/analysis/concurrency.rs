@@ -5,6 +5,7 @@ use crate::analysis::report::ConcurrencyModel;
 use crate::analysis::report::ProcessRow;
 use crate::analysis::report::ThreadRow;
 use crate::analysis::rules::Evidence;
+use crate::analysis::rules::Roles;
 use crate::analysis::rules::pools;
 use crate::model::Nanos;
 use crate::model::State;
@@ -33,10 +34,23 @@ struct Subject<'e, 'a> {
 /// Polls from which a thread is taken to loop over them.
 const LOOPS: u64 = 10;
 
+/// Whether a thread polls again and again, for work.
+pub fn is_loop(evidence: &Evidence, thread: &ThreadRow) -> bool {
+    let Some(life) = evidence.lives.get(thread.id as usize) else { return false };
+    let roles = life.python;
+    if roles.any {
+        return roles.asyncio && life.turns.count > 0
+            || roles.selector && !roles.process_pool && life.turns.count >= LOOPS;
+    }
+    let polls = thread.states.0[State::Poll].share_of(thread.states.0.total());
+    life.turns.count >= LOOPS && polls > 0.1
+}
+
 impl Subject<'_, '_> {
     fn model(&self, children: &[&ProcessRow]) -> ConcurrencyModel {
         let runtime = self.runtime();
-        let found = (self.of_processes(children))
+        let found = (self.of_python(children))
+            .or_else(|| self.of_processes(children))
             .or_else(|| self.event_loop(runtime.as_deref()))
             .or_else(|| self.pipeline())
             .or_else(|| self.pool())
@@ -75,23 +89,48 @@ impl Subject<'_, '_> {
             let mut frames = mine.flat_map(|o| &o.sites).flat_map(|site| &site.stack);
             frames.any(|frame| frame.name.contains(part))
         };
-        let python = name.starts_with("python") || seen("_PyEval_EvalFrameDefault");
-        let polls = python && self.loops() > 0 && seen("select_epoll_poll");
-        match (polls, python) {
+        let python = name.starts_with("python") || self.roles().any || seen("_PyEval_Eval");
+        match (self.roles().asyncio, python) {
             (true, _) => Some("asyncio".to_owned()),
             (_, true) => Some("python".to_owned()),
             _ => None,
         }
     }
 
-    /// Threads that poll again and again.
-    fn loops(&self) -> u32 {
-        let turns = |thread: &&&ThreadRow| {
-            let life = self.evidence.lives.get(thread.id as usize);
-            let polls = thread.states.0[State::Poll].share_of(thread.states.0.total());
-            life.is_some_and(|life| life.turns.count >= LOOPS) && polls > 0.1
+    /// What its threads were seen to do in Python, all together.
+    fn roles(&self) -> Roles {
+        let mut roles = Roles::default();
+        for thread in &self.threads {
+            roles.add(self.evidence.roles(thread.id));
+        }
+        roles
+    }
+
+    /// What the library of Python says that it is. A thread that waits for a socket with a timeout
+    /// polls, and so does one that waits for a pool's results: that makes no event loop.
+    fn of_python(&self, children: &[&ProcessRow]) -> Option<(&'static str, u32, String)> {
+        let count = |part: fn(&Roles) -> bool| {
+            let playing = |t: &&&ThreadRow| part(&self.evidence.roles(t.id));
+            self.threads.iter().filter(playing).count() as u32
         };
-        self.threads.iter().filter(turns).count() as u32
+        if let Some(found) = self.event_loop(None).filter(|_| self.roles().asyncio) {
+            return Some(found);
+        }
+        let n = children.len() as u32;
+        if count(|roles| roles.process_pool) > 0 && n > 0 {
+            let reason =
+                format!("{n} processes do the jobs that `{}` hands out", self.process.name);
+            return Some(("process-pool", n, reason));
+        }
+        let main = |t: &ThreadRow| t.tid == self.process.pid;
+        let working =
+            self.threads.iter().filter(|t| !main(t) && self.evidence.roles(t.id).thread_pool);
+        let workers = working.count() as u32;
+        if workers > 0 {
+            let reason = format!("{workers} threads take jobs from a pool's queue");
+            return Some(("thread-pool", workers, reason));
+        }
+        None
     }
 
     fn event_loop(&self, runtime: Option<&str>) -> Option<(&'static str, u32, String)> {
@@ -100,13 +139,19 @@ impl Subject<'_, '_> {
             let n = workers.count() as u32;
             return Some(("event-loop", n, format!("{n} threads carry tokio's name for workers")));
         }
-        let loops = self.loops();
-        let most = self.threads.iter().max_by_key(|thread| {
-            self.evidence.lives.get(thread.id as usize).map_or(0, |life| life.turns.count)
-        })?;
-        let turns = self.evidence.lives.get(most.id as usize)?.turns.count;
-        let reason = format!("`{}` came back to its poll {turns} times", most.name);
-        (loops > 0).then_some(("event-loop", loops, reason))
+        let loops: Vec<&&ThreadRow> =
+            self.threads.iter().filter(|t| is_loop(self.evidence, t)).collect();
+        let turns =
+            |t: &ThreadRow| self.evidence.lives.get(t.id as usize).map_or(0, |l| l.turns.count);
+        let most = loops.iter().max_by_key(|thread| turns(thread))?;
+        let reason = match loops.len() {
+            1 => format!("`{}` came back to its poll {} times", most.name, turns(most)),
+            n => {
+                let all: u64 = loops.iter().map(|thread| turns(thread)).sum();
+                format!("{n} threads came back to their polls {all} times")
+            }
+        };
+        Some(("event-loop", loops.len() as u32, reason))
     }
 
     fn of_processes(&self, children: &[&ProcessRow]) -> Option<(&'static str, u32, String)> {

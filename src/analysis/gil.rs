@@ -1,196 +1,246 @@
-//! Who had Python's GIL when, from the waits for it alone.
+//! Waits for Python's GIL, put together from the tries that they consist of, and who held it.
+//!
+//! A thread that wants the GIL waits for its condition, 5 ms at a time. After a try in which the
+//! GIL did not change hands it asks the holder to let go, and tries again. A holder that was asked lets go
+//! at its next check, and waits until another has taken it before it asks for it again:
 //!
 //! ```text
-//!  A  hold.......|wait wait wait|hold.....      lets go, tries again every 5 ms, gets it
-//!  B  wait wait |hold.....|wait wait wait       woken by A's letting go
-//!     A A A A A A B B B B B A A A A A A
+//!  waiter  | try --- timed out | asks, try --- woken | runs
+//!  holder    runs                  runs -----'| waits for it to be taken | try ...
+//!                              '- the answer -'
 //! ```
 //!
-//! A thread that comes out of a wait for the GIL and does not go back into one at once has it, until
-//! it lets go of it for somebody (a futex wake on its condition) or waits for it again. One that lets
-//! go of it without having waited took it while it was free. Between a letting go and the moment
-//! when the next one runs it is the next one's. A GIL that nobody waits for is nobody's business:
-//! who took it then is not seen, and is not asked.
+//! All of a waiter's tries are one wait. Whoever ended the last one held the GIL till then.
 
-use super::history::Ender;
-use super::history::History;
-use super::history::ObjectIndex;
-use super::history::Stay;
-use crate::model::FastMap;
+use crate::analysis::history::Ender;
+use crate::analysis::history::History;
+use crate::analysis::history::ObjectIndex;
+use crate::analysis::history::Stay;
 use crate::model::Nanos;
 use crate::model::State;
 use crate::model::ThreadId;
 
-/// A thread that is back in a wait for the GIL after a run no longer than this never had it: it
-/// asked its holder to let go, or was overtaken.
-const AT_ONCE: Nanos = Nanos(50_000);
-/// The same after a wait that was given up.
-const RETRY: Nanos = Nanos::from_millis(1);
+/// Between two tries, or being told that another took it and the first try, a thread runs for no
+/// longer than this.
+const RETRY: Nanos = Nanos(100_000);
 
-/// A stretch in which a thread had a GIL.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Hold {
-    /// From here,
-    pub from: Nanos,
-    /// to here.
-    pub to: Nanos,
-    /// Its holder.
+/// One wait of a thread for the GIL.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GilWait {
+    /// Whose.
     pub thread: ThreadId,
+    /// For which: there is one for each interpreter.
+    pub object: ObjectIndex,
+    /// It began to wait.
+    pub asked: Nanos,
+    /// It was let go of,
+    pub woken: Nanos,
+    /// and it ran again.
+    pub had: Nanos,
+    /// Numbers of the first stay and of the one after the last, in the thread's life.
+    pub stays: (usize, usize),
+    /// The tries that nobody ended: from, to.
+    pub timeouts: Vec<(Nanos, Nanos)>,
+    /// Who let go of it.
+    pub by: Option<ThreadId>,
+    /// It did not end within the recording.
+    pub open: bool,
+    /// The wait for something else that the thread came from just before.
+    pub after: Option<Nanos>,
 }
 
-/// The holds of each GIL, in order, without gaps between the first and the last.
-#[derive(Debug, Default)]
-pub struct Gils {
-    holds: FastMap<ObjectIndex, Vec<Hold>>,
+impl GilWait {
+    /// How long it took until it was let go of.
+    pub fn time(&self) -> Nanos {
+        self.woken - self.asked
+    }
 }
 
-/// What happened to a GIL.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Change {
-    /// The thread waits for it: it does not have it.
-    Waits,
-    /// The thread let go of it for another one.
-    Lets,
-    /// The thread came out of its wait with it.
-    Takes,
+fn waits(stay: &Stay) -> bool {
+    stay.woken > stay.off
 }
 
-impl Gils {
-    /// From the lives of all threads.
-    pub fn of(history: &History) -> Self {
-        let mut changes: FastMap<ObjectIndex, Vec<(Nanos, Change, ThreadId)>> = FastMap::default();
-        for (thread, _) in history.lives() {
-            let mut last: Option<Stay> = None;
-            for stay in history.stays(thread, Nanos::ZERO) {
-                if history.state(stay.object) != State::Gil || stay.woken <= stay.off {
-                    continue;
+/// The waits of a thread for the GIL, in order.
+pub fn waits_of(history: &History, thread: ThreadId) -> Vec<GilWait> {
+    let mut all: Vec<GilWait> = Vec::new();
+    // The end of the last stay, if nothing but a try or a queue for a CPU was since.
+    let mut going = None;
+    let mut back = None;
+    for (index, stay) in history.stays(thread, Nanos::ZERO).enumerate() {
+        if !waits(&stay) {
+            // Preempted on its way to the next try.
+            going = going.filter(|&on| stay.off <= on + RETRY).map(|_| stay.on);
+            back = back.filter(|&on| stay.off <= on + RETRY).map(|_| stay.on);
+            continue;
+        }
+        if history.state(stay.object) != State::Gil {
+            (going, back) = (None, Some(stay.on));
+            continue;
+        }
+        let again = going.is_some_and(|on| stay.off <= on + RETRY);
+        match all.last_mut() {
+            Some(last) if again && last.object == stay.object => last.retried(&stay, index),
+            _ => {
+                let mut wait = GilWait {
+                    thread,
+                    object: stay.object,
+                    asked: stay.off,
+                    woken: stay.woken,
+                    had: stay.on,
+                    stays: (index, index),
+                    timeouts: Vec::new(),
+                    by: None,
+                    open: false,
+                    after: back.filter(|&on| stay.off <= on + RETRY),
+                };
+                wait.retried(&stay, index);
+                all.push(wait);
+            }
+        }
+        (going, back) = (Some(stay.on), None);
+    }
+    all
+}
+
+impl GilWait {
+    fn retried(&mut self, stay: &Stay, index: usize) {
+        (self.woken, self.had) = (stay.woken, stay.on);
+        self.stays.1 = index + 1;
+        self.open = stay.open;
+        self.by = match stay.ender {
+            Ender::Thread(by) if by != self.thread => Some(by),
+            _ => None,
+        };
+        if stay.ender == Ender::Interrupt {
+            self.timeouts.push((stay.off, stay.woken));
+        }
+    }
+}
+
+/// The stretches in which the threads of one interpreter held its GIL.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GilHold {
+    /// By whom.
+    pub thread: ThreadId,
+    /// When the wait that got it began, if there was one.
+    pub asked: Option<Nanos>,
+    /// From here,
+    pub start: Nanos,
+    /// to here.
+    pub end: Nanos,
+}
+
+/// A thread that runs for longer than this before it waits for the GIL, had it.
+const AT_WORK: Nanos = Nanos(500_000);
+
+/// Who held a GIL when: `waits` are those of all threads, for it alone.
+///
+/// A thread holds it while it runs or is ready to, from the wait that got it, or from the end of
+/// a wait for something else, to its next wait for anything; or until it was seen to let go. What nobody
+/// waited for was not seen: where two would hold it at once, the one that was seen to get it does.
+pub fn holds(history: &History, waits: &[GilWait]) -> Vec<GilHold> {
+    let mut users: Vec<ThreadId> =
+        waits.iter().flat_map(|wait| [Some(wait.thread), wait.by]).flatten().collect();
+    users.sort_unstable();
+    users.dedup();
+    let mut all = Vec::new();
+    for &user in &users {
+        let got = waits.iter().filter(|wait| wait.thread == user && !wait.open);
+        let got = got.map(|wait| Seen::Got(wait.asked, wait.had));
+        let gone = waits.iter().filter(|wait| wait.by == Some(user));
+        let mut seen: Vec<Seen> = got.chain(gone.map(|wait| Seen::Gone(wait.woken))).collect();
+        seen.sort_unstable_by_key(|one| one.order());
+        of_thread(history, user, &seen, &mut all);
+    }
+    apart(all)
+}
+
+#[derive(Clone, Copy)]
+enum Seen {
+    Got(Nanos, Nanos),
+    Gone(Nanos),
+}
+
+impl Seen {
+    /// What one lets go of at the instant in which it asks again, it let go of before.
+    fn order(self) -> (Nanos, u8) {
+        match self {
+            Self::Got(asked, _) => (asked, 1),
+            Self::Gone(at) => (at, 0),
+        }
+    }
+}
+
+fn of_thread(history: &History, thread: ThreadId, seen: &[Seen], all: &mut Vec<GilHold>) {
+    let Some(life) = history.life(thread) else { return };
+    let mut rest = seen;
+    let mut from = life.start;
+    let others = history.stays(thread, Nanos::ZERO).filter(|stay| {
+        let state = history.state(stay.object);
+        waits(stay) && !matches!(state, State::Gil | State::PageFault)
+    });
+    for (off, on) in others.map(|stay| (stay.off, stay.on)).chain([(life.end, life.end)]) {
+        let many = rest.partition_point(|one| one.order().0 <= off);
+        let (mine, later) = rest.split_at(many);
+        rest = later;
+        stretch(thread, (from, off), mine, all);
+        from = on;
+    }
+}
+
+/// Between two waits for something else.
+fn stretch(thread: ThreadId, (from, to): (Nanos, Nanos), seen: &[Seen], all: &mut Vec<GilHold>) {
+    // Had since: by which wait.
+    let mut had = Some((None, from));
+    // Let go of at that time, and not seen to be taken since.
+    let mut gone = None;
+    for &one in seen {
+        match one {
+            Seen::Gone(at) => {
+                // Taken in between, unseen: it was free.
+                let middle = gone.map(|since| (None, Nanos(u64::midpoint(since, at.0))));
+                if let Some((asked, start)) = had.take().or(middle) {
+                    all.push(GilHold { thread, asked, start, end: at });
                 }
-                let list = changes.entry(stay.object).or_default();
-                if let Some(before) = last.filter(|before| has_it(before, &stay)) {
-                    list.push((before.on, Change::Takes, thread));
-                }
-                list.push((stay.off, Change::Waits, thread));
-                if let Ender::Thread(by) = stay.ender
-                    && by != thread
-                    && stay.released
+                gone = Some(at.0);
+            }
+            Seen::Got(asked, at) => {
+                // Who asks has not got it. A short run was the way to asking.
+                if let Some((by, start)) = had.take()
+                    && (by.is_some() || asked - start > AT_WORK)
                 {
-                    list.push((stay.woken, Change::Lets, by));
+                    all.push(GilHold { thread, asked: by, start, end: asked.max(start) });
                 }
-                last = Some(stay);
-            }
-            if let Some(stay) = last.filter(|stay| !stay.open) {
-                changes.entry(stay.object).or_default().push((stay.on, Change::Takes, thread));
+                had = Some((Some(asked), at));
+                gone = None;
             }
         }
-        let holds = changes.into_iter().map(|(gil, mut list)| {
-            list.sort_unstable();
-            (gil, holds(&list))
-        });
-        Self { holds: holds.collect() }
     }
-
-    /// Whether anything is known of it.
-    pub fn knows(&self, gil: ObjectIndex) -> bool {
-        self.holds.contains_key(&gil)
-    }
-
-    /// Who had it between two instants, in order. What is not covered is not known.
-    pub fn within(
-        &self,
-        gil: ObjectIndex,
-        from: Nanos,
-        to: Nanos,
-    ) -> impl Iterator<Item = Hold> + '_ {
-        let all = self.holds.get(&gil).map_or(&[][..], Vec::as_slice);
-        let first = all.partition_point(|hold| hold.to <= from);
-        all[first..].iter().take_while(move |hold| hold.from < to).map(move |hold| Hold {
-            from: hold.from.max(from),
-            to: hold.to.min(to),
-            thread: hold.thread,
-        })
+    if let Some((asked, start)) = had
+        && (to > start || asked.is_some())
+    {
+        all.push(GilHold { thread, asked, start, end: to.max(start) });
     }
 }
 
-/// Whether a thread had the GIL between two of its waits for it.
-fn has_it(before: &Stay, next: &Stay) -> bool {
-    let gave_up = before.ender == Ender::Interrupt;
-    next.object != before.object || next.off - before.on > if gave_up { RETRY } else { AT_ONCE }
-}
-
-/// From what happened, in order of time.
-fn holds(changes: &[(Nanos, Change, ThreadId)]) -> Vec<Hold> {
-    let mut holds: Vec<Hold> = Vec::new();
-    // Who has it, and since when it was to be had.
-    let mut holder: Option<ThreadId> = None;
-    let mut since = changes.first().map_or(Nanos::ZERO, |change| change.0);
-    let mut close = |thread: ThreadId, since: &mut Nanos, to: Nanos| {
-        if to > *since {
-            holds.push(Hold { from: *since, to, thread });
+/// No two at once.
+fn apart(mut all: Vec<GilHold>) -> Vec<GilHold> {
+    all.sort_unstable_by_key(|hold| (hold.start, hold.end, hold.thread));
+    let mut kept: Vec<GilHold> = Vec::with_capacity(all.len());
+    for mut hold in all {
+        if let Some(last) = kept.last_mut().filter(|last| last.end > hold.start) {
+            if hold.asked.is_some() {
+                last.end = hold.start;
+            } else if hold.end > last.end {
+                hold.start = last.end;
+            } else {
+                continue;
+            }
         }
-        *since = to;
-    };
-    for &(time, change, thread) in changes {
-        match change {
-            Change::Takes => {
-                // Another one that has it still let go of it while nobody slept: some time before.
-                if let Some(before) = holder.filter(|before| *before != thread) {
-                    close(before, &mut since, time);
-                }
-                holder = Some(thread);
-            }
-            // Whoever lets go of it had it, whatever it looked like.
-            Change::Lets => {
-                close(thread, &mut since, time);
-                holder = None;
-            }
-            Change::Waits if holder == Some(thread) => {
-                close(thread, &mut since, time);
-                holder = None;
-            }
-            Change::Waits => {}
-        }
+        kept.push(hold);
     }
-    holds
+    kept
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: ThreadId = ThreadId(0);
-    const B: ThreadId = ThreadId(1);
-
-    fn drawn(changes: &[(u64, Change, ThreadId)]) -> Vec<(u64, u64, u32)> {
-        let changes: Vec<_> =
-            changes.iter().map(|&(at, what, who)| (Nanos(at), what, who)).collect();
-        holds(&changes).iter().map(|hold| (hold.from.0, hold.to.0, hold.thread.0)).collect()
-    }
-
-    /// The drawing at the top of this file.
-    #[test]
-    fn who_comes_out_of_a_wait_has_it_until_it_lets_go() {
-        use Change::{Lets, Takes, Waits};
-        let found = drawn(&[
-            (0, Waits, B),
-            (12, Lets, A),
-            (13, Takes, B),
-            (14, Waits, A),
-            (22, Lets, B),
-            (23, Waits, B),
-            (24, Takes, A),
-            (40, Lets, A),
-        ]);
-        assert_eq!(found, [(0, 12, 0), (12, 22, 1), (22, 40, 0)]);
-    }
-
-    #[test]
-    fn a_taker_that_nobody_let_go_for_found_it_free() {
-        use Change::{Takes, Waits};
-        let found =
-            drawn(&[(0, Waits, B), (5, Takes, B), (9, Waits, B), (11, Takes, A), (20, Waits, A)]);
-        assert_eq!(found, [(0, 9, 1), (9, 20, 0)]);
-        // It had it still when another one took it: handed over somewhere between.
-        let found = drawn(&[(0, Takes, A), (8, Takes, B), (10, Waits, B)]);
-        assert_eq!(found, [(0, 8, 0), (8, 10, 1)]);
-    }
-}
+mod tests;

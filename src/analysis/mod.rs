@@ -11,7 +11,8 @@ mod fold;
 mod functions;
 #[cfg(test)]
 mod gain_tests;
-pub mod gil;
+mod gil;
+mod gil_holders;
 pub mod history;
 mod idle;
 pub mod names;

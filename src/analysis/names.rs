@@ -131,6 +131,10 @@ pub fn is_own(frame: &FrameRow) -> bool {
         return !PYTHON_LIBRARIES.iter().any(|part| file.contains(part));
     }
     let module = frame.module.as_deref().unwrap_or_default();
+    // Extension modules: the library's own, and those of packages.
+    if PYTHON_LIBRARIES.iter().any(|part| module.contains(part)) {
+        return false;
+    }
     let module = module.rsplit_once('/').map_or(module, |(_, base)| base);
     // Inlined functions come without their path (`lock`, `{closure#0}`): their file has it.
     let file = frame.file.as_deref().unwrap_or_default();
@@ -169,7 +173,8 @@ pub fn is_library(frame: &FrameRow) -> bool {
     }
     let module = frame.module.as_deref().unwrap_or_default();
     let module = module.rsplit_once('/').map_or(module, |(_, base)| base);
-    LIBRARIES.iter().any(|library| module.starts_with(library))
+    frame.module.as_deref().is_some_and(|m| PYTHON_LIBRARIES.iter().any(|part| m.contains(part)))
+        || LIBRARIES.iter().any(|library| module.starts_with(library))
         || PLUMBING.iter().any(|prefix| frame.name.starts_with(prefix))
 }
 

@@ -10,7 +10,7 @@ pub mod perf;
 pub mod probe_ring;
 pub mod proc;
 mod procfs;
-mod python;
+pub mod python;
 pub mod running;
 pub mod sys;
 

@@ -253,8 +253,12 @@ impl Namer {
     }
 
     /// Unwinds one stack and gives its id; new modules, frames and stacks go to `define` first.
-    /// `script`: the functions that an interpreter ran in it, innermost first.
-    pub fn stack(
+    pub fn stack(&mut self, raw: &RawStack, define: &mut dyn FnMut(Definition)) -> Option<StackId> {
+        self.stack_with(raw, &[], define)
+    }
+
+    /// As [`Namer::stack`], with the functions that an interpreter ran in it, innermost first.
+    pub fn stack_with(
         &mut self,
         raw: &RawStack,
         script: &[ScriptFrame],

@@ -218,7 +218,7 @@ pub const WORKLOADS: &[Workload] = &[
             State { points: 5.0, ..of("ticker", "gil", "ticker.gil") },
         ],
         objects: &[Object { holder: Some("hog"), ..object("gil", "take_gil", "ticker.gil") }],
-        verdict: verdict(&["gil-bound"], "hog"),
+        verdict: verdict(&["gil-convoy"], "hog"),
         changes: &[change("nogil", &["how=processes"], 4.1, 20.0)],
         needs_cpu: true,
         ..BLANK

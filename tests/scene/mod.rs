@@ -54,7 +54,8 @@ impl Scene {
     /// When the runs begin: not zero, so that absolute and relative times cannot be confused.
     pub const BEGIN: u64 = 7_000_000_000;
 
-    /// A stack of named functions, outermost first. `k:name` is a kernel function.
+    /// A stack of named functions, outermost first. `k:name` is a kernel function, `py:name` one of
+    /// the program in Python, `FILE.py:name` one of that file.
     pub fn stack(&mut self, functions: &[&str]) -> StackId {
         let mut parent = None;
         for name in functions {
@@ -78,15 +79,23 @@ impl Scene {
         let next = FrameId(self.symbols.frames.len() as u32);
         let id = *self.frames.entry(name.to_owned()).or_insert(next);
         if id == next {
-            let (module, function) = match name.strip_prefix("k:") {
-                Some(function) => (ModuleId(1), function),
-                None => (ModuleId(0), name),
+            let python =
+                name.split_once(".py:").map(|(file, function)| (format!("{file}.py"), function));
+            let python =
+                python.or_else(|| Some(("/srv/app.py".to_owned(), name.strip_prefix("py:")?)));
+            let mut file = "src/app.rs".to_owned();
+            let (module, function) = match (name.strip_prefix("k:"), python) {
+                (Some(function), _) => (ModuleId(1), function),
+                (None, Some((path, function))) => {
+                    file.clone_from(&path);
+                    let path = Text::from(path.as_str());
+                    self.symbols.modules.push(Module { path, build_id: vec![] });
+                    (ModuleId(self.symbols.modules.len() as u32 - 1), function)
+                }
+                (None, None) => (ModuleId(0), name),
             };
-            let line = Line {
-                function: function.to_owned(),
-                file: Some("src/app.rs".to_owned()),
-                line: Some(10 + id.0),
-            };
+            let line =
+                Line { function: function.to_owned(), file: Some(file), line: Some(10 + id.0) };
             let address = 0x1000 + 16 * u64::from(id.0);
             self.symbols.frames.push(Frame { module: Some(module), address, lines: vec![line] });
         }

@@ -167,16 +167,18 @@ type Places = (u64, BTreeSet<u32>, usize);
 /// places: of those that call each other and nothing else, the outermost.
 fn functions(replay: &Replay) -> Vec<String> {
     let mut by_site: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut all = 0;
     for op in replay.model.streams.iter().flat_map(|stream| &stream.ops) {
         if matches!(op.kind, Kind::Compute | Kind::Delay) {
             *by_site.entry(op.site).or_default() += u64::from(op.ns);
-            all += u64::from(op.ns);
         }
     }
+    let all: u64 = by_site.values().sum();
+    let sites = &replay.catalog.sites;
+    let of_python = by_site.keys().any(|&site| sites.has_python(site));
     let mut functions: BTreeMap<String, Places> = BTreeMap::new();
     for (&site, &time) in &by_site {
-        for (depth, name) in replay.catalog.sites.own_functions(site).into_iter().enumerate() {
+        let names = if of_python { sites.python(site) } else { sites.own_functions(site) };
+        for (depth, name) in names.into_iter().enumerate() {
             let entry = functions.entry(name).or_insert((0, BTreeSet::new(), depth));
             // A recursive function counts once.
             if entry.1.insert(site) {

@@ -1,5 +1,7 @@
 //! From a history to a model: what each wait was, and who had to do what to end it.
 
+use crate::analysis::gil;
+use crate::analysis::gil::GilWait;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::ObjectIndex;
@@ -138,6 +140,7 @@ pub fn extract(input: &Input, sites: &mut Sites, anonymous: bool) -> Model {
     extract.roles();
     extract.barriers();
     extract.locks(sites);
+    extract.gils();
     extract.spawns();
     extract.implied_joins();
     for notes in &mut extract.plan.notes {
@@ -208,6 +211,10 @@ impl Extract<'_> {
                 _ => Role::Forever,
             };
         }
+        // Its tries are put together later.
+        if state == State::Gil {
+            return if self.was_killed(id, stay) { Role::Forever } else { Role::Delay };
+        }
         let Ender::Thread(waker) = stay.ender else { return Role::Delay };
         let Some(life) = self.input.history.life(waker) else { return Role::Delay };
         if waker == id || life.end <= life.start {
@@ -217,7 +224,7 @@ impl Extract<'_> {
             return Role::Forever;
         }
         match state {
-            State::Lock | State::Gil if stay.released => {
+            State::Lock if stay.released => {
                 let next = self.lock_of.len() as u32;
                 let lock = *self.lock_of.entry(stay.object).or_insert(next);
                 self.gone.entry((lock, waker.0)).or_default().push(stay.woken);
@@ -317,6 +324,7 @@ impl Extract<'_> {
                 barging: retries[lock] * 20 > waits,
                 latency: latency.min(u64::from(u32::MAX)) as u32,
                 held: 0,
+                gil: false,
             });
             self.lock(lock as u32, users, &marks, near);
         }
@@ -429,13 +437,48 @@ impl Extract<'_> {
     }
 
     fn hold(&mut self, thread: u32, lock: u32, hold: &Hold) {
-        match hold.asked {
-            Some(asked) => {
-                self.plan.gots[thread as usize].insert(asked, (lock, hold.start));
+        match (hold.asked, self.plan.gots.get_mut(thread as usize)) {
+            (Some(asked), Some(gots)) => {
+                gots.insert(asked, (lock, hold.start));
             }
-            None => self.note(thread, hold.start, Kind::Acquire, lock),
+            _ => self.note(thread, hold.start, Kind::Acquire, lock),
         }
         self.note(thread, hold.end, Kind::Release, lock);
+    }
+
+    /// The GIL of each interpreter: a lock of which the holds are known.
+    fn gils(&mut self) {
+        let history = self.input.history;
+        let mut waits: BTreeMap<ObjectIndex, Vec<GilWait>> = BTreeMap::new();
+        for (id, _) in history.lives() {
+            for wait in gil::waits_of(history, id) {
+                let role = self.plan.roles[id.0 as usize][wait.stays.1 - 1];
+                if !wait.open && role != Role::Forever {
+                    waits.entry(wait.object).or_default().push(wait);
+                }
+            }
+        }
+        for (object, waits) in waits {
+            let lock = self.model.locks.len() as u32;
+            self.model.locks.push(Lock { object, barging: false, latency: 0, held: 0, gil: true });
+            for wait in &waits {
+                let thread = wait.thread.0 as usize;
+                let (first, end) = wait.stays;
+                self.plan.roles[thread][first..end].fill(Role::Lock(lock));
+                // The way to a CPU after the last try counts; before that it was on its way to the next.
+                if let Some(kept) = self.plan.load.kept.get_mut(thread)
+                    && let Some(&last) = kept.get(end - 1)
+                {
+                    kept[first] = last;
+                }
+            }
+            for hold in gil::holds(history, &waits) {
+                let held = &mut self.model.locks[lock as usize].held;
+                *held = held.saturating_add((hold.end - hold.start).0);
+                let (asked, start, end) = (hold.asked, hold.start, hold.end);
+                self.hold(hold.thread.0, lock, &Hold { asked, start, end });
+            }
+        }
     }
 
     fn spawns(&mut self) {

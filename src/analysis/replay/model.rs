@@ -90,6 +90,8 @@ pub struct Lock {
     pub latency: u32,
     /// How long all threads together held it, ns.
     pub held: u64,
+    /// A GIL: who has to wait for anything else lets go of it first.
+    pub gil: bool,
 }
 
 /// Everything that is replayed.

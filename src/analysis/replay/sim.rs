@@ -275,8 +275,23 @@ impl<'a> Sim<'a> {
         };
         if done {
             self.pass(thread);
+        } else {
+            self.without_gil(thread, op);
         }
         done
+    }
+
+    /// A thread that has to wait where it did not in the recording, lets go of the GIL: Python's
+    /// own waits do.
+    fn without_gil(&mut self, thread: usize, op: Op) {
+        let is_gil = |lock: u32| self.model.locks.get(lock as usize).is_some_and(|lock| lock.gil);
+        if op.kind == Kind::Acquire && is_gil(op.what) {
+            return;
+        }
+        let held = self.threads[thread].parts.iter().map(|&(lock, _)| lock);
+        if let Some(gil) = held.rev().find(|&lock| is_gil(lock)) {
+            self.release(thread, gil);
+        }
     }
 
     fn spend(&mut self, thread: usize, op: Op) -> bool {

@@ -7,6 +7,7 @@ use crate::analysis::history::History;
 use crate::analysis::history::Stay;
 use crate::analysis::names;
 use crate::analysis::replay::model::NONE;
+use crate::analysis::report::FrameRow;
 use crate::model::FastMap;
 use crate::model::StackId;
 use crate::model::Symbols;
@@ -15,6 +16,9 @@ use std::collections::BTreeMap;
 
 /// Sites from here on are mixtures: of a thread's short computations, or of an object's waits.
 const MIXTURE: u32 = 1 << 31;
+
+/// What Python calls the code of a module outside of its functions.
+const MODULE: &str = "<module>";
 
 /// All sites of a trace.
 pub struct Sites<'a> {
@@ -156,6 +160,30 @@ impl<'a> Sites<'a> {
         let Some(&stack) = self.examples.get(site as usize) else { return Vec::new() };
         let rows = names::frames(self.symbols, stack);
         rows.iter().filter(|row| names::is_own(row)).map(|row| row.name.clone()).collect()
+    }
+
+    /// Whether Python code of the program is in a site's stack.
+    pub fn has_python(&self, site: u32) -> bool {
+        self.python_rows(site).next().is_some()
+    }
+
+    /// The program's functions in Python in a site's stack, outermost first; without what is the
+    /// whole program: a module's code, and a `main` that it calls.
+    pub fn python(&self, site: u32) -> Vec<String> {
+        let mut outer = None;
+        let mut part = |name: &String| {
+            let whole = name == MODULE || name == "main" && outer.as_deref() == Some(MODULE);
+            outer = Some(name.clone());
+            !whole
+        };
+        self.python_rows(site).filter(|name| part(name)).collect()
+    }
+
+    fn python_rows(&self, site: u32) -> impl Iterator<Item = String> {
+        let stack = self.examples.get(site as usize);
+        let rows = stack.map_or_else(Vec::new, |&stack| names::frames(self.symbols, stack));
+        let own = |row: &FrameRow| names::is_python(row) && names::is_own(row);
+        rows.into_iter().filter(own).map(|row| row.name)
     }
 }
 

@@ -3,7 +3,8 @@
 use super::Evidence;
 use super::Rule;
 use super::evidence::LONG_TURN;
-use super::evidence::Turns;
+use super::turns::Cause;
+use super::turns::Turns;
 use super::words;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Gain;
@@ -27,6 +28,8 @@ pub const RULE: Rule = Rule {
 
 /// A loop has turned at least so often.
 const LEAST_TURNS: u64 = 10;
+/// Causes told of.
+const MOST_CAUSES: usize = 3;
 /// From here on it may be the story of the run.
 const MAJOR: f64 = 0.10;
 
@@ -42,18 +45,15 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
 
 fn judge(evidence: &Evidence, thread: &ThreadRow, turns: &Turns) -> Option<Finding> {
     let tokio = thread.name.0.starts_with("tokio-");
+    let asyncio = evidence.lives.get(thread.id as usize).is_some_and(|life| life.python.asyncio);
     // A program that polls now and then between other things is not a loop: most turns are short.
     let looping = turns.count >= LEAST_TURNS && turns.long <= turns.count / 2;
-    let away = Nanos(turns.long_ns);
     let life = thread.states.0.total();
-    if turns.long < 2 || !(looping || tokio) || away.share_of(life) < 0.02 {
-        return None;
+    let known = looping || tokio || asyncio && turns.count > 0;
+    if turns.long < 2 || !known || Nanos(turns.long_ns).share_of(life) < 0.02 {
+        return late(thread, turns, known);
     }
-    // Time in which it had no CPU is not the loop's doing.
-    let (state, time) = turns.states.iter().max_by_key(|&(_, time)| time)?;
-    if state == State::Runnable {
-        return None;
-    }
+    let (state, _) = turns.states.iter().max_by_key(|&(_, time)| time)?;
     let object = turns.objects.iter().max_by_key(|&(_, ns)| ns).map(|(&id, _)| id);
     let object = object.filter(|_| state.is_wait()).and_then(|id| evidence.object(id));
     // Tokio's threads for blocking calls bear the name of its workers, and may block.
@@ -62,45 +62,145 @@ fn judge(evidence: &Evidence, thread: &ThreadRow, turns: &Turns) -> Option<Findi
     if object.and_then(|object| object.sites.first()).is_some_and(pool) {
         return None;
     }
-    let at = if let Some(object) = object {
-        format!(" ({})", object.label)
-    } else {
-        let hot = evidence.lives.get(thread.id as usize).and_then(|life| life.hot.clone());
-        hot.map_or_else(String::new, |(at, _)| words::inside(&at))
-    };
-    let kind = if tokio { "worker of tokio" } else { "event loop" };
+    let finding = blocked(evidence, thread, turns, object);
+    let mut finding = finding.with_threads([thread.id]);
+    if asyncio {
+        finding.advice = advice(turns).to_owned();
+    }
+    finding.object = object.map(|object| object.id);
+    let of_object = object.and_then(|object| of_what_blocks(evidence, object));
+    let sections = turns.causes.keys().map(|(_, chain)| chain);
+    let of_cause = sections.filter_map(|chain| {
+        evidence.section_gain(chain.iter().map(String::as_str)).filter(|g| evidence.is_real(g))
+    });
+    let best = of_cause.chain(of_object).max_by(|a, b| a.speedup.total_cmp(&b.speedup));
+    if best.is_some() {
+        finding.severity = Severity::Bottleneck;
+        finding = finding.with_gain(best);
+    }
+    Some(finding)
+}
+
+/// The finding about long turns.
+fn blocked(
+    evidence: &Evidence,
+    thread: &ThreadRow,
+    turns: &Turns,
+    object: Option<&Object>,
+) -> Finding {
+    let kind = if thread.name.0.starts_with("tokio-") { "worker of tokio" } else { "event loop" };
     let times = words::count(turns.long, "time");
+    let (name, away) = (&thread.name, Nanos(turns.long_ns));
+    let longest = Nanos(turns.longest_ns);
+    let mut causes: Vec<(&(State, Vec<String>), &Cause)> = turns.causes.iter().collect();
+    causes.sort_by_key(|(_, cause)| std::cmp::Reverse(cause.ns));
+    let told: Vec<String> =
+        causes.iter().take(MOST_CAUSES).map(|(at, c)| of(at, c, object)).collect();
+    let more = causes.len().saturating_sub(MOST_CAUSES);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     let text = format!(
-        "The {kind} `{}` stayed away from its queue for more than {LONG_TURN} {times} in {} turns, {away} \
-         in all and {} at the longest, mostly {}{at} ({}).",
-        thread.name,
+        "The {kind} `{name}` stayed away from its queue for more than {LONG_TURN} {times} in {} turns, {away} \
+         in all and {longest} at the longest: {}{more}. {}{}",
         turns.count,
-        Nanos(turns.longest_ns),
-        words::doing(state),
-        time,
+        told.join("; "),
+        split(turns),
+        also_late(turns),
     );
     let share = evidence.of_wall(turns.long_ns);
+    let few = |count: usize| told.iter().take(count).cloned().collect::<Vec<_>>().join(" and ");
+    let rest = if told.len() > 2 { ", and by more" } else { "" };
+    let mostly = few(2);
     let headline = format!(
-        "the {kind} `{}` was blocked {times}, {away} in all (longest {}), mostly {}{at}: whatever else \
-         was ready had to wait",
-        thread.name,
-        Nanos(turns.longest_ns),
-        words::doing(state),
+        "the {kind} `{name}` was blocked {times}, {away} in all (longest {longest}): {mostly}{rest}; \
+         whatever else was ready had to wait",
     );
-    let mut finding = RULE
-        .found(Severity::Cost, format!("the {kind} `{}` was blocked", thread.name), text)
-        .with_threads([thread.id])
+    let finding = RULE
+        .found(Severity::Cost, format!("the {kind} `{name}` was blocked"), text)
         .with_count("long turns", turns.long)
         .with_count("turns", turns.count)
         .with_time("in long turns", turns.long_ns)
         .with_time("longest", turns.longest_ns);
-    finding.object = object.map(|object| object.id);
-    if let Some(gain) = object.and_then(|object| of_what_blocks(evidence, object)) {
-        finding.severity = Severity::Bottleneck;
-        finding = finding.with_gain(Some(gain));
-    }
     let tells = share >= MAJOR;
-    Some(if tells { finding.claiming("blocked-event-loop", 6, share, headline) } else { finding })
+    if tells { finding.claiming("blocked-event-loop", 6, share, headline) } else { finding }
+}
+
+/// "8 times asleep in `nap` (app.py:12) < `blocker`, 481 ms".
+fn of((state, chain): &(State, Vec<String>), cause: &Cause, object: Option<&Object>) -> String {
+    let outer = chain.get(1..).unwrap_or_default();
+    let place = match (cause.site(), object) {
+        (Some(site), _) if outer.is_empty() => format!(" in {site}"),
+        (Some(site), _) => {
+            let outer: Vec<String> = outer.iter().map(|name| format!("`{name}`")).collect();
+            format!(" in {site} < {}", outer.join(" < "))
+        }
+        (None, Some(object)) if state.is_wait() => format!(" ({})", object.label),
+        _ => words::inside(chain),
+    };
+    let times = words::count(cause.turns, "time");
+    format!("{times} {}{place}, {}", words::doing(*state), Nanos(cause.ns))
+}
+
+/// What all long turns consist of.
+fn split(turns: &Turns) -> String {
+    let all = turns.states.total();
+    let (ran, ready) = (turns.states[State::Running], turns.states[State::Runnable]);
+    format!(
+        "In these turns it ran for {ran}, waited for {}, and was ready without a CPU for {ready}.",
+        all - ran - ready,
+    )
+}
+
+fn also_late(turns: &Turns) -> String {
+    if turns.late == 0 {
+        return String::new();
+    }
+    format!(
+        " {} more took that long only because it had no CPU ({} in all).",
+        words::count(turns.late, "turn"),
+        Nanos(turns.late_ns),
+    )
+}
+
+/// A loop that did nothing long and was late all the same.
+fn late(thread: &ThreadRow, turns: &Turns, known: bool) -> Option<Finding> {
+    let waited = Nanos(turns.late_ns);
+    let share = waited.share_of(thread.states.0.total());
+    if !known || turns.late < 3 || share < 0.05 {
+        return None;
+    }
+    let name = &thread.name;
+    let text = format!(
+        "{} of {} turns of the event loop `{name}` took more than {LONG_TURN} only because it was ready and \
+         had no CPU, {waited} in all. Nothing in it blocks.",
+        turns.late, turns.count,
+    );
+    let title = format!("the event loop `{name}` is late because it has no CPU");
+    let mut finding = RULE
+        .found(Severity::Note, title, text)
+        .with_threads([thread.id])
+        .with_count("late turns", turns.late)
+        .with_time("without a CPU", turns.late_ns);
+    finding.advice = "Give the loop a CPU: fewer busy threads and processes beside it.".to_owned();
+    Some(finding)
+}
+
+/// What helps in asyncio against what blocks most.
+fn advice(turns: &Turns) -> &'static str {
+    let most = turns.causes.iter().max_by_key(|(_, cause)| cause.ns).map(|((state, _), _)| *state);
+    match most {
+        Some(State::Sleep) => {
+            "Sleep with `await asyncio.sleep(...)`; what has to block goes to `asyncio.to_thread`."
+        }
+        Some(State::Running) => {
+            "Compute in another process (`loop.run_in_executor` with a `ProcessPoolExecutor`): in a thread \
+             it would compete with the loop for the GIL. Or cut it into pieces with `await asyncio.sleep(0)` \
+             between them."
+        }
+        _ => {
+            "Call it in a thread (`await asyncio.to_thread(...)`), or use a library that awaits: waiting lets \
+             go of the GIL."
+        }
+    }
 }
 
 /// What it gains to halve the function that blocks, if that is real.

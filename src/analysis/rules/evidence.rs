@@ -1,15 +1,19 @@
 //! What a rule may look at.
 
+use super::gil_facts;
+use super::gil_facts::GilFacts;
+use super::python::Roles;
 use super::queue;
 use super::starved_pool;
 use super::starved_pool::Pool;
 use super::tally::Tally;
 use super::tally::in_order;
+use super::turns::Turns;
+use super::turns::Walk;
 use super::words;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::Life;
-use crate::analysis::history::Reason;
 use crate::analysis::history::Stay;
 use crate::analysis::names;
 use crate::analysis::report::ConcurrencyModel;
@@ -23,7 +27,6 @@ use crate::model::FastMap;
 use crate::model::Nanos;
 use crate::model::StackId;
 use crate::model::State;
-use crate::model::States;
 use crate::model::Symbols;
 use crate::model::ThreadId;
 use std::cell::OnceCell;
@@ -43,6 +46,8 @@ pub struct Evidence<'a> {
     pub waited: BTreeMap<(u32, u32), (u64, u64)>,
     /// Part of the run during which at least one thread waited for a lock or GIL, ns.
     pub queued: BTreeMap<u32, u64>,
+    /// The same, until the thread ran again.
+    pub under_way: BTreeMap<u32, u64>,
     /// When a lock was last let go of while another thread waited for it, ns from the start.
     pub handed_last: BTreeMap<u32, u64>,
     /// Who came out of a wait for a lock last, when, by object: it took the lock then.
@@ -53,6 +58,8 @@ pub struct Evidence<'a> {
     pub held: BTreeMap<u32, u64>,
     /// Locks with more waits than were looked at: the two above say nothing about them.
     pub uncounted: BTreeSet<u32>,
+    /// What is known of each GIL, by object.
+    pub gils: BTreeMap<u32, GilFacts>,
     /// Where the path was spent: thread, state, own functions (innermost first), ns; longest first.
     pub spots: Vec<Spot>,
     /// Threads of each process, by their ids.
@@ -103,33 +110,20 @@ pub struct LifeFacts {
     pub sampled: u64,
     /// Between two polls.
     pub turns: Turns,
+    /// Time in polls, and that of polls of which the timeout ran out, ns.
+    pub polled: u64,
+    /// See `polled`.
+    pub polled_out: u64,
+    /// What its stacks tell of its part in a Python program.
+    pub python: Roles,
     /// It never came out of its last wait: object, state, since when (from the start of the run).
     pub stuck: Option<(u32, State, u64)>,
     /// Who ended that wait all the same, with the process as a rule.
     pub cut_by: Option<u32>,
 }
 
-/// Stretches of a thread between two waits for work.
-#[derive(Clone, Debug, Default)]
-pub struct Turns {
-    /// How many.
-    pub count: u64,
-    /// How many longer than [`LONG_TURN`].
-    pub long: u64,
-    /// Their time, ns.
-    pub long_ns: u64,
-    /// The longest.
-    pub longest_ns: u64,
-    /// The long ones by state.
-    pub states: States,
-    /// What was waited for in them, by object id.
-    pub objects: BTreeMap<u32, u64>,
-}
-
 /// A turn of an event loop that is longer than this holds up what else is ready.
 pub const LONG_TURN: Nanos = Nanos::from_millis(10);
-/// A thread that goes from one wait to the next faster than this did nothing between.
-const AT_ONCE: Nanos = Nanos(200_000);
 /// With more of the path in steps that are not listed, the listed ones are not the path.
 const MOST_FOLDED: f64 = 0.05;
 /// Functions whose name says that they wait by running.
@@ -149,11 +143,13 @@ impl<'a> Evidence<'a> {
             handed: BTreeMap::new(),
             waited: BTreeMap::new(),
             queued: BTreeMap::new(),
+            under_way: BTreeMap::new(),
             handed_last: BTreeMap::new(),
             took_last: BTreeMap::new(),
             let_go: BTreeMap::new(),
             held: BTreeMap::new(),
             uncounted: BTreeSet::new(),
+            gils: BTreeMap::new(),
             spots: spots(report),
             of_process: BTreeMap::new(),
             children: BTreeMap::new(),
@@ -171,12 +167,13 @@ impl<'a> Evidence<'a> {
         }
         if let Some(history) = history {
             let mut tally = Tally::new(history.window.0);
-            let mut own = Own { symbols, known: FastMap::default() };
+            let mut own = Own::new(symbols);
             for (thread, life) in history.lives() {
-                evidence.take_life(history, ids, thread, life, &mut tally);
+                evidence.take_life(history, ids, thread, &mut tally, &mut own);
                 evidence.take_samples(thread, life, &mut own);
             }
             evidence.take_tally(tally);
+            evidence.gils = gil_facts::gather(history, ids, &mut own);
         }
         evidence
     }
@@ -193,6 +190,7 @@ impl<'a> Evidence<'a> {
                 continue;
             }
             self.queued.insert(id, queue::union(&waits));
+            self.under_way.insert(id, queue::union_until_on(&waits));
             self.held.insert(id, queue::held_on_path(waits, &self.report.critical_path));
         }
     }
@@ -202,23 +200,27 @@ impl<'a> Evidence<'a> {
         history: &History,
         ids: &[u32],
         thread: ThreadId,
-        life: &Life,
         tally: &mut Tally,
+        own: &mut Own,
     ) {
+        let Some(life) = history.life(thread) else { return };
         let tokio = self.name_of(thread.0).starts_with("tokio-");
         let mut facts = LifeFacts { parent: life.parent.map(|p| p.0), ..LifeFacts::default() };
-        let mut walk = Walk::new(life.start, tokio);
+        let mut walk = Walk::new(life, tokio);
         for stay in history.stays(thread, Nanos::ZERO) {
             let state = history.state(stay.object);
             let id = ids.get(stay.object as usize).copied().filter(|&id| id != u32::MAX);
-            walk.take(&stay, state, id, &mut facts);
+            walk.take(&stay, state, id, &mut facts, own);
             if let Some(id) = id.filter(|_| state.is_wait() && stay.woken > stay.off) {
                 tally.take(thread, &stay, state, id);
             }
         }
-        facts.stuck = walk.stuck(life, ids, history);
-        facts.cut_by = match walk.last.filter(|_| facts.stuck.is_some()) {
-            Some((Stay { ender: Ender::Thread(by), .. }, _)) => Some(by.0),
+        for look in life.samples.iter().chain(&life.wait_stacks) {
+            facts.python.add(own.roles(look.stack));
+        }
+        facts.stuck = walk.stuck(ids, history);
+        facts.cut_by = match walk.last().filter(|_| facts.stuck.is_some()) {
+            Some(Stay { ender: Ender::Thread(by), .. }) => Some(by.0),
             _ => None,
         };
         if let Some(slot) = self.lives.get_mut(thread.0 as usize) {
@@ -235,7 +237,8 @@ impl<'a> Evidence<'a> {
             let place = own.place(look.stack);
             let Some(name) = place.first() else { continue };
             let lower = name.to_lowercase();
-            if SPINS.iter().any(|spin| lower.contains(spin)) {
+            // What is called so in Python computes.
+            if !own.roles(look.stack).any && SPINS.iter().any(|spin| lower.contains(spin)) {
                 *spun.entry(name.clone()).or_default() += u64::from(look.weight);
             }
             *by_place.entry(place).or_default() += u64::from(look.weight);
@@ -385,6 +388,11 @@ impl<'a> Evidence<'a> {
         self.children.get(&process).map_or(&[], Vec::as_slice)
     }
 
+    /// What a thread was seen to do in Python.
+    pub fn roles(&self, thread: u32) -> Roles {
+        self.lives.get(thread as usize).map_or_else(Roles::default, |life| life.python)
+    }
+
     /// The pools of the run.
     pub fn pools(&self) -> &[Pool<'a>] {
         self.pools.get_or_init(|| starved_pool::pools(self))
@@ -410,104 +418,44 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// What is remembered from one stay to the next.
-struct Walk {
-    tokio: bool,
-    /// When the thread last came out of a wait for work.
-    awake: Option<Nanos>,
-    /// Its states since then.
-    turn: States,
-    objects: BTreeMap<u32, u64>,
-    now: Nanos,
-    /// A condition was just signalled.
-    signalled: Option<Nanos>,
-    last: Option<(Stay, State)>,
-}
-
-impl Walk {
-    fn new(start: Nanos, tokio: bool) -> Self {
-        let turn = States::default();
-        let objects = BTreeMap::new();
-        Self { tokio, awake: None, turn, objects, now: start, signalled: None, last: None }
-    }
-
-    fn take(&mut self, stay: &Stay, state: State, object: Option<u32>, facts: &mut LifeFacts) {
-        let waits = state.is_wait() && stay.woken > stay.off;
-        self.turn[State::Running] += stay.off - self.now;
-        self.now = stay.on;
-        facts.yields += u64::from(stay.left == Reason::Yielded);
-        if waits {
-            let at_once = self.signalled.is_some_and(|at| stay.off - at < AT_ONCE);
-            if at_once && state == State::Lock {
-                facts.into_lock += 1;
-                if let Some(object) = object {
-                    *facts.into.entry(object).or_default() += 1;
-                }
-            }
-            let ended = matches!(stay.ender, Ender::Thread(_));
-            self.signalled = (state == State::Condvar && ended).then_some(stay.on);
-            facts.signals += u64::from(self.signalled.is_some());
-            self.last = Some((*stay, state));
-        }
-        let for_work = state == State::Poll || self.tokio && state == State::Condvar;
-        if waits && for_work {
-            if let Some(awake) = self.awake {
-                self.close(stay.off - awake, facts);
-            }
-            self.awake = Some(stay.woken);
-            self.turn = States::default();
-            self.objects.clear();
-            self.turn[State::Runnable] += stay.on - stay.woken;
-            return;
-        }
-        if waits {
-            self.turn[state] += stay.woken - stay.off;
-            if let Some(object) = object {
-                *self.objects.entry(object).or_default() += (stay.woken - stay.off).0;
-            }
-        }
-        self.turn[State::Runnable] += stay.on - stay.woken;
-    }
-
-    fn close(&mut self, turn: Nanos, facts: &mut LifeFacts) {
-        let turns = &mut facts.turns;
-        turns.count += 1;
-        if turn > LONG_TURN {
-            turns.long += 1;
-            turns.long_ns += turn.0;
-            turns.longest_ns = turns.longest_ns.max(turn.0);
-            turns.states.add(&self.turn);
-            for (&object, &ns) in &self.objects {
-                *turns.objects.entry(object).or_default() += ns;
-            }
-        }
-    }
-
-    /// Whether the last wait lasted until the thread was no more, and nobody let go of
-    /// what it waited for.
-    fn stuck(&self, life: &Life, ids: &[u32], history: &History) -> Option<(u32, State, u64)> {
-        let (stay, state) = self.last?;
-        // Killed, it still needs a CPU to end on.
-        let to_the_end = life.end - stay.on < Nanos::from_millis(2);
-        let id = ids.get(stay.object as usize).copied().filter(|&id| id != u32::MAX)?;
-        let never = stay.open || !stay.released;
-        (to_the_end && never).then(|| (id, state, (stay.off - history.window.0).0))
-    }
-}
-
-/// The innermost own functions of stacks.
-struct Own<'a> {
+/// What stacks say, each asked once.
+pub struct Own<'a> {
     symbols: &'a Symbols,
-    known: FastMap<StackId, Vec<String>>,
+    places: FastMap<StackId, Vec<String>>,
+    sites: FastMap<StackId, Option<String>>,
+    roles: FastMap<StackId, Roles>,
 }
 
-impl Own<'_> {
-    fn place(&mut self, stack: StackId) -> Vec<String> {
+impl<'a> Own<'a> {
+    fn new(symbols: &'a Symbols) -> Self {
+        let (places, sites, roles) = Default::default();
+        Self { symbols, places, sites, roles }
+    }
+
+    /// The innermost own functions.
+    pub fn place(&mut self, stack: StackId) -> Vec<String> {
         const DEEPEST: usize = 3;
         let symbols = self.symbols;
         let find =
             || chain(&names::frames(symbols, stack)).into_iter().take(DEEPEST).collect::<Vec<_>>();
-        self.known.entry(stack).or_insert_with(find).clone()
+        self.places.entry(stack).or_insert_with(find).clone()
+    }
+
+    /// The innermost own function with its line.
+    pub fn site(&mut self, stack: StackId) -> Option<String> {
+        let symbols = self.symbols;
+        self.sites.entry(stack).or_insert_with(|| names::call_site(symbols, stack)).clone()
+    }
+
+    /// What part in a Python program it shows.
+    pub fn roles(&mut self, stack: StackId) -> Roles {
+        let symbols = self.symbols;
+        *self.roles.entry(stack).or_insert_with(|| Roles::of(&names::frames(symbols, stack)))
+    }
+
+    /// All functions, outermost first.
+    pub fn frames(&self, stack: StackId) -> Vec<FrameRow> {
+        names::frames(self.symbols, stack)
     }
 }
 

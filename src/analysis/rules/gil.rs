@@ -2,6 +2,7 @@
 
 use super::Evidence;
 use super::Rule;
+use super::lock_handover;
 use super::words;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Object;
@@ -45,9 +46,10 @@ fn judge(evidence: &Evidence, gil: &Object) -> Option<Finding> {
     let waiters = words::count(gil.waiters, "thread");
     let text = format!(
         "{waiters} waited {} for the GIL, and for {part} of the run at least one was waiting. {} ran \
-         Python code meanwhile{at}.",
+         Python code meanwhile{at}.{}",
         Nanos(gil.wait_ns),
         ran_names,
+        letting_go(evidence, gil),
     );
     let outcome = match &gain {
         Some(gain) if real => format!("without it the run would be {} faster", words::times(gain)),
@@ -61,15 +63,39 @@ fn judge(evidence: &Evidence, gil: &Object) -> Option<Finding> {
          it while {ran_names} ran; {outcome}"
     );
     let severity = if real { Severity::Bottleneck } else { Severity::Cost };
-    let finding = RULE
-        .found(severity, "threads wait for Python's GIL".to_owned(), text)
+    let mut finding = RULE.found(severity, "threads wait for Python's GIL".to_owned(), text);
+    if let Some(gain) = gain.as_ref().filter(|_| real) {
+        finding.advice = format!(
+            "Use processes (`ProcessPoolExecutor`) or a free-threaded build: by replay the run is {} faster \
+             then, less what the start of processes and the way of arguments and results to them take. Or \
+             move the hot loop into code that lets go of the GIL.",
+            words::times(gain),
+        );
+    }
+    let finding = finding
         .about(gil.id)
         .with_threads(evidence.waiters(gil.id).map(|(thread, ..)| thread))
         .with_time("waited", gil.wait_ns)
         .with_share("of the run somebody waited", share)
         .with_gain(gain.filter(|_| real));
-    let tells = real || share >= MAJOR;
+    // A lock that is handed over all the time takes the GIL along.
+    let locks = evidence.report.objects.iter().filter(|o| o.kind == "lock" && o.pid == gil.pid);
+    let along = locks.into_iter().any(|lock| lock_handover::share(evidence, lock) > share);
+    let tells = (real || share >= MAJOR) && !along;
     Some(if tells { finding.claiming("gil-bound", 6, share, headline) } else { finding })
+}
+
+/// How its holders let go of it.
+fn letting_go(evidence: &Evidence, gil: &Object) -> String {
+    let facts = evidence.gils.get(&gil.id).filter(|facts| facts.waits > 0);
+    let Some(facts) = facts else { return String::new() };
+    let forced = Nanos(facts.forced).share_of(Nanos(facts.waits));
+    format!(
+        " In {} of {} waits the holder went on for longer than the switch interval and had to be asked; in \
+         the others it let go before, because it had to wait for something itself.",
+        words::percent(forced),
+        facts.waits,
+    )
 }
 
 /// Threads of the interpreter that used most CPU time.

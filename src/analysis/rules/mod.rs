@@ -14,9 +14,13 @@ mod disk_wait;
 mod evidence;
 mod foreign_load;
 mod gil;
+mod gil_convoy;
+mod gil_facts;
+mod gil_hog;
 mod idle;
 mod lock_bottleneck;
 mod lock_convoy;
+mod lock_handover;
 mod model;
 mod network_peer;
 mod on_path;
@@ -27,6 +31,7 @@ mod pipeline_stage;
 mod pool_size;
 mod preempted_holder;
 mod process_churn;
+mod python;
 mod queue;
 mod rwlock_starvation;
 mod serial;
@@ -38,10 +43,12 @@ mod straggler;
 mod tally;
 mod thread_churn;
 mod throttled;
+mod turns;
 
 mod words;
 
 pub use evidence::Evidence;
+pub use python::Roles;
 pub use throttled::THROTTLED;
 pub use words::cpus;
 pub use words::cpus_of;
@@ -79,7 +86,10 @@ pub struct Rule {
 pub static RULES: &[Rule] = &[
     deadlock::RULE,
     lock_bottleneck::RULE,
+    lock_handover::RULE,
     gil::RULE,
+    gil_convoy::RULE,
+    gil_hog::RULE,
     costless_wait::RULE,
     lock_convoy::RULE,
     starvation::RULE,

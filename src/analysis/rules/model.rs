@@ -3,10 +3,12 @@
 use super::Evidence;
 use super::Rule;
 use super::words;
+use crate::analysis::concurrency;
 use crate::analysis::report::ConcurrencyModel;
 use crate::analysis::report::Finding;
 use crate::analysis::report::ProcessRow;
 use crate::analysis::report::Severity;
+use crate::analysis::report::ThreadRow;
 use crate::model::Nanos;
 use crate::model::State;
 
@@ -119,8 +121,10 @@ fn judgement(
             Some(format!("On average {wanted:.1} of {workers} children wanted a CPU"))
         }
         "event-loop" => {
+            let tokio = evidence.threads_of(process.id).any(|t| t.name.0.starts_with("tokio-"));
             let turns = evidence
                 .threads_of(process.id)
+                .filter(|thread| tokio || concurrency::is_loop(evidence, thread))
                 .filter_map(|thread| Some(&evidence.lives.get(thread.id as usize)?.turns));
             let (all, long) =
                 turns.fold((0, 0), |(all, long), turns| (all + turns.count, long + turns.long));
@@ -130,10 +134,7 @@ fn judgement(
             Some("It mostly waits: one thread is enough unless its waits could overlap".to_owned())
         }
         "thread-pool" => {
-            let mut pools = evidence.pools().iter();
-            let pool = pools.find(|pool| pool.object.pid == process.pid)?;
-            let n = pool.workers.len() as f64;
-            let busy = n * (1.0 - pool.waiting);
+            let (n, busy) = workers_at_work(evidence, process)?;
             Some(format!("Of {n:.0} workers {busy:.1} had work on average"))
         }
         "threads" | "fork-join" if workers >= 2 => {
@@ -149,4 +150,25 @@ fn judgement(
         }
         _ => None,
     }
+}
+
+/// How many workers a pool of threads has, and how many had work on average.
+fn workers_at_work(evidence: &Evidence, process: &ProcessRow) -> Option<(f64, f64)> {
+    let taking = evidence.threads_of(process.id);
+    let taking: Vec<&ThreadRow> =
+        taking.filter(|t| t.tid != process.pid && evidence.roles(t.id).thread_pool).collect();
+    if !taking.is_empty() {
+        return Some(busy(&taking));
+    }
+    let pool = evidence.pools().iter().find(|pool| pool.object.pid == process.pid)?;
+    let n = pool.workers.len() as f64;
+    Some((n, n * (1.0 - pool.waiting)))
+}
+
+/// How many there are, and how many did not wait for jobs on average.
+fn busy(workers: &[&ThreadRow]) -> (f64, f64) {
+    let life: Nanos = workers.iter().map(|row| row.states.0.total()).sum();
+    let waited: Nanos = workers.iter().map(|row| row.states.0[State::Condvar]).sum();
+    let n = workers.len() as f64;
+    (n, n * (life - waited).share_of(life))
 }

@@ -15,6 +15,9 @@ pub const LEAST: f64 = 0.05;
 /// From here on it may be the story of the run.
 pub const MAJOR: f64 = 0.25;
 
+/// So much of the polling ended with its timeout.
+const MOSTLY: f64 = 0.8;
+
 /// Waiting of a kind on the critical path.
 pub struct OnPath<'a> {
     /// Its share of the run.
@@ -80,6 +83,14 @@ impl<'a> OnPath<'a> {
             [one] => format!("`{one}`"),
             _ => "the threads on the path".to_owned(),
         }
+    }
+
+    /// Whether it is polls of which the timeout ran out: the threads waited for timers of their own.
+    pub fn polls_run_out(&self, evidence: &Evidence) -> bool {
+        let lives = self.threads.iter().filter_map(|&id| evidence.lives.get(id as usize));
+        let (all, out) =
+            lives.fold((0, 0), |(all, out), life| (all + life.polled, out + life.polled_out));
+        all > 0 && Nanos(out).share_of(Nanos(all)) >= MOSTLY
     }
 
     /// A finding about it, a bottleneck where replay says so.

@@ -5,8 +5,10 @@ use super::Rule;
 use super::words;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Severity;
+use crate::analysis::report::ThreadRow;
 use crate::model::Nanos;
 use crate::model::State;
+use std::collections::BTreeSet;
 
 pub const RULE: Rule = Rule {
     id: "oversubscription",
@@ -34,8 +36,9 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
         let busy = thread.states.0[State::Running] + thread.states.0[State::Runnable];
         busy.share_of(life) >= 0.5 && thread.end_ns - thread.start_ns > report.wall_ns / 5
     });
-    let workers: Vec<u32> = workers.map(|thread| thread.id).collect();
-    let crowded = workers.len() as f64 > evidence.cpus() && own.share_of(queued) >= 0.2;
+    let workers: Vec<&ThreadRow> = workers.collect();
+    let crowded = at_once(evidence, &workers) > evidence.cpus() && own.share_of(queued) >= 0.2;
+    let workers: Vec<u32> = workers.into_iter().map(|thread| thread.id).collect();
     let full = used >= 0.9 && queued > ran;
     let queues = crowded && path >= 0.1;
     if !queues && !full {
@@ -77,4 +80,14 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
         .with_gain(gain);
     let tells = share >= MAJOR || full;
     vec![if tells { finding.claiming("oversubscribed", 4, share, headline) } else { finding }]
+}
+
+/// How many of these threads could run at once, had they a CPU each: of those that share a GIL, one.
+fn at_once(evidence: &Evidence, threads: &[&ThreadRow]) -> f64 {
+    let gils = evidence.report.objects.iter().filter(|o| o.kind == "gil" && o.waiters >= 2);
+    let gils: BTreeSet<u32> = gils.map(|gil| gil.pid).collect();
+    let (bound, free): (Vec<&ThreadRow>, Vec<&ThreadRow>) =
+        threads.iter().copied().partition(|thread| gils.contains(&thread.pid));
+    let bound: BTreeSet<u32> = bound.into_iter().map(|thread| thread.pid).collect();
+    (bound.len() + free.len()) as f64
 }

@@ -9,13 +9,23 @@ pub struct Wait {
     pub woken: u64,
     /// It began.
     pub off: u64,
+    /// The thread ran again.
+    pub on: u64,
     /// The thread that ended it.
     pub by: Option<u32>,
 }
 
 /// The length of what waits cover together: somebody waited.
 pub fn union(waits: &[Wait]) -> u64 {
-    let mut all: Vec<(u64, u64)> = waits.iter().map(|wait| (wait.off, wait.woken)).collect();
+    covered(waits.iter().map(|wait| (wait.off, wait.woken)).collect())
+}
+
+/// The same until those who waited ran again.
+pub fn union_until_on(waits: &[Wait]) -> u64 {
+    covered(waits.iter().map(|wait| (wait.off, wait.on)).collect())
+}
+
+fn covered(mut all: Vec<(u64, u64)>) -> u64 {
     all.sort_unstable();
     let (mut sum, mut until) = (0, 0);
     for (from, to) in all {
@@ -63,7 +73,7 @@ mod tests {
     use super::*;
 
     fn wait(off: u64, woken: u64, by: u32) -> Wait {
-        Wait { woken, off, by: Some(by) }
+        Wait { woken, off, on: woken, by: Some(by) }
     }
 
     fn step(thread: u32, start_ns: u64, end: u64) -> PathStep {

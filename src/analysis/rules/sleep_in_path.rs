@@ -19,6 +19,41 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
+    slept(evidence).into_iter().chain(timed(evidence)).collect()
+}
+
+/// A loop that has nothing to do until one of its own timers runs out.
+fn timed(evidence: &Evidence) -> Option<Finding> {
+    let polled = OnPath::of(evidence, &[State::Poll])?;
+    if polled.share < MAJOR || !polled.polls_run_out(evidence) {
+        return None;
+    }
+    let part = words::percent(polled.share);
+    let asyncio = polled
+        .threads
+        .iter()
+        .any(|&id| evidence.lives.get(id as usize).is_some_and(|life| life.python.asyncio));
+    let (what, timers) = if asyncio {
+        ("event loop", "`asyncio.sleep`, `call_later`, timeouts")
+    } else {
+        ("thread that polls", "timeouts of its polls")
+    };
+    let text = format!(
+        "For {part} of the critical path ({}) {} had nothing to do and polled until the timeout ran out: it \
+         waited for timers of its own ({timers}), and for nobody outside.",
+        polled.time,
+        polled.who(evidence),
+    );
+    let headline = format!(
+        "{part} of the run the {what} {} waited for timers of its own ({timers})",
+        polled.who(evidence),
+    );
+    let title = "the run waits for timers of its loop".to_owned();
+    let finding = polled.found(&RULE, evidence, "", title, text);
+    Some(finding.claiming("sleep-bound", 1, polled.share, headline))
+}
+
+fn slept(evidence: &Evidence) -> Vec<Finding> {
     let Some(slept) = OnPath::of(evidence, &[State::Sleep]) else { return Vec::new() };
     let place = slept.place();
     let part = words::percent(slept.share);

@@ -75,7 +75,8 @@ impl Tally {
         if matches!(state, State::Lock | State::Gil) {
             let queue = self.queues.entry(id).or_default();
             if queue.len() < MOST_QUEUED {
-                queue.push(Wait { woken: at, off: (stay.off - self.start).0, by });
+                let on = (stay.on - self.start).0;
+                queue.push(Wait { woken: at, off: (stay.off - self.start).0, on, by });
             } else {
                 self.uncounted.insert(id);
             }

@@ -84,7 +84,7 @@ impl Backend for Names {
         define: &mut dyn FnMut(Definition),
     ) -> Option<StackId> {
         let functions = self.pythons.functions(raw.pid, python);
-        self.namer.stack(raw, &functions, define)
+        self.namer.stack_with(raw, &functions, define)
     }
 
     fn word(&mut self, time: Nanos, pid: Pid, word: FutexWord) -> Option<WordInfo> {

@@ -1,0 +1,257 @@
+//! Drawn Python programs: threads under the GIL, locks that go from hand to hand, event loops.
+
+use super::*;
+
+const GIL: Call = Call { arg0: 0x5000, arg1: 0x89, ..LOCK };
+const TIMED_OUT: Waker =
+    Waker { tid: Tid(0), in_tree: false, context: Context::Hardirq, call: None, arg0: 0 };
+const RUN_ONCE: &str = "/usr/lib/python3.11/asyncio/base_events.py:BaseEventLoop._run_once";
+
+/// A try for the GIL that nobody ended.
+fn try_gil(play: &mut Play, tid: u32, ns: u64, at: &str) {
+    let stack = play.0.stack(&["start_thread", at, "take_gil"]);
+    play.0.wait_by(tid, ns, 0, Some(GIL), Some(stack), Some(TIMED_OUT));
+}
+
+/// A thread that asks and gets answers at once beside one that computes, and lets go of the GIL so long
+/// after it was asked: it ran meanwhile, or had no CPU.
+fn convoy(late: u64, preempted: bool) -> MemoryTrace {
+    let mut play = Play::new();
+    play.crew(&[101, 102], "t");
+    let socket = on(READ, 5, FdKind::SocketInet, 77);
+    let (reads, sorts) =
+        (["start_thread", "py:ask"], ["start_thread", "py:burn", "builtin_sorted"]);
+    for _ in 0..40 {
+        let stack = play.0.stack(&reads);
+        play.0.wait(102, MS, 0, socket, Some(stack));
+        let begin = play.now(102);
+        try_gil(&mut play, 102, 5 * MS, "py:ask");
+        let asked = play.now(102);
+        let gone = asked + late;
+        while play.now(102) + 5 * MS < gone {
+            try_gil(&mut play, 102, 5 * MS, "py:ask");
+        }
+        play.until(102, gone, GIL, 101, &["start_thread", "py:ask", "take_gil"]);
+        play.run(102, MS / 20, &reads);
+        let back = play.now(102);
+        let before = if preempted { asked } else { gone };
+        let runs = before - play.now(101);
+        play.run(101, runs, &sorts);
+        if preempted {
+            play.0.preempted(101, gone - before);
+        }
+        assert!(begin < gone);
+        play.until(101, back, GIL, 102, &["start_thread", "py:burn", "take_gil"]);
+    }
+    play.end_all(&[101, 102]);
+    play.join(&[101, 102])
+}
+
+#[test]
+fn a_convoy_at_the_gil_names_the_victim_and_who_computes() {
+    let report = report(&convoy(MS / 10, false));
+    let finding = fires(&report, "gil-convoy");
+    let text = &finding.text;
+    assert!(text.contains("`t-102` (102)") && text.contains("`t-101` ran"), "{text}");
+    assert!(text.contains("40 times, 5.10 ms on average") && text.contains("`burn`"), "{text}");
+    assert_eq!(report.verdict.kind, "gil-convoy");
+    // The one that computes is no victim.
+    assert_eq!(found(&report, "gil-convoy").len(), 1);
+    silent(&report, "gil-hog");
+    let bound = &fires(&report, "gil-bound").text;
+    assert!(bound.contains("In 50 % of 80 waits the holder went on"), "{bound}");
+    // Threads that all compute are in no convoy.
+    silent(&super::report(&interpreter(5)), "gil-convoy");
+}
+
+#[test]
+fn who_does_not_let_go_of_the_gil_is_told_from_who_has_no_cpu() {
+    let hog = report(&convoy(22 * MS, false));
+    let text = &fires(&hog, "gil-hog").text;
+    assert!(text.contains("40 times") && text.contains("22.0 ms at the longest"), "{text}");
+    assert!(text.contains("in the call of `builtin_sorted` in "), "{text}");
+    assert_eq!(hog.verdict.kind, "gil-hog");
+    silent(&report(&convoy(22 * MS, true)), "gil-hog");
+}
+
+/// Two threads that compute, under a GIL.
+fn turns() -> MemoryTrace {
+    let mut play = Play::new();
+    play.crew(&[101, 102], "t");
+    let at = ["start_thread", "py:crunch"];
+    for round in 0..40_u64 {
+        let (waits, holds) = if round % 2 == 0 { (101, 102) } else { (102, 101) };
+        let end = play.now(waits) + 5 * MS + MS / 10;
+        try_gil(&mut play, waits, 5 * MS, "py:crunch");
+        play.until(waits, end, GIL, holds, &["start_thread", "py:crunch", "take_gil"]);
+        let runs = end - play.now(holds);
+        play.run(holds, runs, &at);
+    }
+    play.end_all(&[101, 102]);
+    let mut trace = play.join(&[101, 102]);
+    trace.info.cpus_allowed = 2;
+    trace
+}
+
+#[test]
+fn without_the_gil_threads_that_compute_run_side_by_side() {
+    let report = report(&turns());
+    let gain = fires(&report, "gil-bound").gain.as_ref().expect("a gain");
+    assert!(gain.change == "nogil" && (1.8..2.1).contains(&gain.speedup), "{gain:?}");
+    assert!(fires(&report, "gil-bound").advice.contains("by replay"));
+}
+
+/// Two threads that hand a lock to and fro, `rounds` times.
+fn to_and_fro(rounds: u64) -> MemoryTrace {
+    const US: u64 = 1_000;
+    let mut play = Play::new();
+    play.crew(&[101, 102], "t");
+    let at = ["start_thread", "count", "__lll_lock_wait"];
+    play.run(102, 20 * US, &["start_thread", "count"]);
+    for round in 0..rounds {
+        let (waits, holds) = if round % 2 == 0 { (101, 102) } else { (102, 101) };
+        let end = play.now(holds);
+        play.until(waits, end.max(play.now(waits) + US), LOCK, holds, &at);
+        play.run(waits, 20 * US, &["start_thread", "count"]);
+    }
+    play.end_all(&[101, 102]);
+    play.join(&[101, 102])
+}
+
+#[test]
+fn a_lock_that_goes_to_and_fro_is_told_from_one_that_is_waited_for_now_and_then() {
+    let report = report(&to_and_fro(4_000));
+    let finding = fires(&report, "lock-handover");
+    assert!(finding.text.contains("4000 times") && finding.text.contains("`count`"));
+    assert_eq!(report.verdict.kind, "lock-bound");
+    silent(&super::report(&to_and_fro(400)), "lock-handover");
+    silent(&super::report(&contended()), "lock-handover");
+}
+
+/// What a loop does in every fifth turn.
+#[derive(Clone, Copy, PartialEq)]
+enum Turn {
+    Sleep,
+    Compute,
+    NoCpu,
+}
+
+fn asyncio(turns: &[Turn]) -> MemoryTrace {
+    let mut play = Play::new();
+    let poll = on(232, 5, FdKind::Epoll, 7);
+    let idle = play.0.stack(&["py:main", RUN_ONCE, "epoll_wait"]);
+    for turn in 0..40 {
+        play.0.wait_by(MAIN, 5 * MS, 0, Some(poll), Some(idle), Some(TIMED_OUT));
+        match turns.get(turn / 5).filter(|_| turn % 5 == 4) {
+            Some(Turn::Sleep) => {
+                play.sleep(MAIN, 50 * MS, &["py:main", RUN_ONCE, "py:job", "py:nap"]);
+            }
+            Some(Turn::Compute) => play.run(MAIN, 30 * MS, &["py:main", RUN_ONCE, "py:crunch"]),
+            Some(Turn::NoCpu) => play.0.preempted(MAIN, 40 * MS),
+            None => {}
+        }
+        play.run(MAIN, MS / 10, &["py:main", RUN_ONCE]);
+    }
+    play.finish()
+}
+
+#[test]
+fn a_blocked_loop_says_in_which_function_and_line() {
+    use Turn::*;
+    let report = report(&asyncio(&[Sleep, Compute, NoCpu, Sleep, Compute, NoCpu, Sleep]));
+    let finding = fires(&report, "blocked-event-loop");
+    let text = &finding.text;
+    assert!(text.contains("for more than 10.0 ms 5 times in 39 turns"), "{text}");
+    assert!(
+        text.contains("3 times asleep in `nap` (app.py:") && text.contains("< `job`"),
+        "{text}"
+    );
+    assert!(text.contains("2 times running in `crunch` (app.py:"), "{text}");
+    assert!(text.contains("waited for 150 ms, and was ready without a CPU for 0 ns"), "{text}");
+    assert!(
+        text.contains("2 turns more took that long only because it had no CPU (80.0 ms"),
+        "{text}"
+    );
+    assert!(finding.advice.contains("await asyncio.sleep"), "{}", finding.advice);
+    assert_eq!(report.verdict.kind, "blocked-event-loop");
+    let model = &report.processes[0].model;
+    assert_eq!(model.runtime.as_deref(), Some("asyncio"));
+}
+
+#[test]
+fn a_loop_without_a_cpu_is_not_called_blocked() {
+    let report = report(&asyncio(&[Turn::NoCpu; 7]));
+    let finding = fires(&report, "blocked-event-loop");
+    assert!(finding.text.contains("Nothing in it blocks"), "{}", finding.text);
+    assert_eq!(finding.severity, Severity::Note);
+    assert_ne!(report.verdict.kind, "blocked-event-loop");
+}
+
+#[test]
+fn a_loop_that_waits_for_its_timers_is_not_idle() {
+    let report = report(&asyncio(&[]));
+    silent(&report, "idle");
+    let finding = fires(&report, "sleep-in-path");
+    assert!(finding.text.contains("timers of its own"), "{}", finding.text);
+    assert_eq!(report.verdict.kind, "sleep-bound");
+}
+
+/// A thread of a client: it polls a socket that has a timeout, again and again.
+#[test]
+fn polling_a_socket_with_a_timeout_makes_no_event_loop() {
+    let mut play = Play::new();
+    let poll = Call { number: POLL, ..Call::default() };
+    let stack =
+        play.0.stack(&["py:main", "/usr/lib/python3.11/socket.py:SocketIO.readinto", "poll"]);
+    for _ in 0..40 {
+        play.0.wait(MAIN, 5 * MS, 0, poll, Some(stack));
+        play.run(MAIN, MS / 10, &["py:main"]);
+    }
+    let report = report(&play.finish());
+    assert_eq!(report.processes[0].model.kind.as_deref(), Some("single-thread"));
+}
+
+#[test]
+fn what_is_tried_are_functions_of_the_program_and_not_all_of_it() {
+    let mut play = Play::new();
+    for _ in 0..10 {
+        play.run(MAIN, 4 * MS, &["run_mod", "py:<module>", "py:main", "py:work", "cfunction_call"]);
+        play.sleep(MAIN, 4 * MS, &["run_mod", "py:<module>", "py:main", "py:rest", "nanosleep"]);
+        play.run(MAIN, 4 * MS, &["run_mod", "py:<module>"]);
+    }
+    let report = report(&play.finish());
+    let tried: Vec<&str> = report.whatif.iter().map(|row| row.change.as_str()).collect();
+    for function in ["work", "rest"] {
+        assert!(tried.contains(&format!("section:{function}*0.5").as_str()), "{tried:?}");
+    }
+    for whole in ["<module>", "main*", "run_mod", "cfunction"] {
+        assert!(!tried.iter().any(|change| change.contains(whole)), "{tried:?}");
+    }
+}
+
+/// Threads that are ready and without a CPU, under a GIL or not.
+fn crowded(gil: bool) -> MemoryTrace {
+    let mut play = Play::new();
+    let tids: Vec<u32> = (101..105).collect();
+    play.crew(&tids, "t");
+    for (&tid, &other) in tids.iter().zip(tids.iter().cycle().skip(1)) {
+        if gil {
+            let until = play.now(tid) + MS;
+            play.until(tid, until, GIL, other, &["start_thread", "py:crunch", "take_gil"]);
+        }
+        for _ in 0..20 {
+            play.run(tid, 4 * MS, &["start_thread", "py:crunch"]);
+            play.0.off_ready(tid, 8 * MS, Left::Preempted, Some(other));
+        }
+        play.end(tid);
+    }
+    let mut trace = play.join(&tids);
+    trace.info.cpus_allowed = 2;
+    trace
+}
+
+#[test]
+fn threads_that_share_a_gil_do_not_compete_for_cpus() {
+    fires(&report(&crowded(false)), "oversubscription");
+    silent(&report(&crowded(true)), "oversubscription");
+}
