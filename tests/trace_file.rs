@@ -184,6 +184,9 @@ fn edited_files_never_panic() {
     for _ in 0..4000 {
         let mut edited = bytes.clone();
         for _ in 0..=numbers.below(6) {
+            if edited.is_empty() {
+                break; // an edit took all of it
+            }
             let at = numbers.below(edited.len() as u64) as usize;
             let to = (at + numbers.below(200) as usize).min(edited.len());
             match numbers.below(5) {

@@ -156,15 +156,22 @@ fn lifecycle() -> impl Strategy<Value = Event> {
                 Event::Object(ObjectInfo { time, pid, descriptor, kind, device, inode, label })
             }
         ),
-        (time(), pid(), number(), text(), option::of((small(), number(), number(), text())))
-            .prop_map(|(time, pid, address, symbol, backing)| {
+        (
+            time(),
+            pid(),
+            number(),
+            text(),
+            option::of((small(), number(), number(), text())),
+            option::of(number()),
+        )
+            .prop_map(|(time, pid, address, symbol, backing, gil)| {
                 let backing = backing.map(|(device, inode, offset, path)| Backing {
                     device,
                     inode,
                     offset,
                     path,
                 });
-                Event::Word(WordInfo { time, pid, address, symbol, backing, gil: None })
+                Event::Word(WordInfo { time, pid, address, symbol, backing, gil })
             }),
         (time(), time(), lost_kind(), option::of(cpu()), number()).prop_map(
             |(from, to, what, cpu, count)| Event::Lost(Lost { from, to, what, cpu, count })

@@ -157,6 +157,7 @@ pub fn events() -> Vec<Event> {
             address: 0x5555_0000_4040,
             symbol: text("table[..]+0x40"),
             backing: None,
+            gil: None,
         }),
         Event::Word(WordInfo {
             time: Nanos(8_005),
@@ -169,6 +170,7 @@ pub fn events() -> Vec<Event> {
                 offset: 64,
                 path: text("/dev/shm/sem.queue"),
             }),
+            gil: Some(0x55d0_1000),
         }),
         Event::Rename(Rename { time, tid, name: Text::new(*b"\xffx\n") }),
         Event::Exec(Exec {
