@@ -19,6 +19,9 @@ function el(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** What to call a thread: its name, and what it runs where that does not tell. */
+const called = (thread) => (thread.role ? `${thread.name} (${thread.role})` : thread.name);
+
 /** `value` with `digits` decimals; exact halves go to the even digit, as in the text report. */
 function fixed(value, digits) {
   const eighths = value * 2 ** (digits + 1);

@@ -168,7 +168,7 @@ function drawLanes() {
       continue;
     }
     context.fillStyle = theme('--soft');
-    context.fillText(fit(context, thread.name || String(thread.tid), GUTTER - 78), 14, top + ROW / 2);
+    context.fillText(fit(context, called(thread) || String(thread.tid), GUTTER - 78), 14, top + ROW / 2);
     context.textAlign = 'right';
     context.fillText(String(thread.tid), GUTTER - 8, top + ROW / 2);
     context.fillStyle = theme('--lane');
@@ -183,7 +183,7 @@ function describe(thread, lane, index) {
   const { items } = lane;
   const i = lane.offsets[index];
   const [from, to] = [lane.bounds[index], lane.bounds[index + 1]];
-  const head = el('div', {}, el('b', {}, thread.name || 'thread'), ` ${thread.tid}`);
+  const head = el('div', {}, el('b', {}, called(thread) || 'thread'), ` ${thread.tid}`);
   const when = el('div', { class: 'exact' }, `from ${instant(from)} to ${instant(to)} of the run`);
   const lasted = (ns) => el('div', { 'data-ns': ns }, `for ${time(ns)} `, el('span', { class: 'exact' }, `(${exact(ns)})`));
   if (items[i] >= 0) {
@@ -211,7 +211,7 @@ function lanesTip(event, x) {
   const index = x < GUTTER ? -1 : itemAt(row.lane, timeAt(x, box.clientWidth));
   if (index >= 0) return showTip(event.clientX, event.clientY, describe(row.thread, row.lane, index));
   const life = row.thread.end_ns - row.thread.start_ns;
-  return showTip(event.clientX, event.clientY, [el('b', {}, `${row.thread.name} ${row.thread.tid}`),
+  return showTip(event.clientX, event.clientY, [el('b', {}, `${called(row.thread)} ${row.thread.tid}`),
     el('div', {}, `lived ${time(life)}, from ${instant(row.thread.start_ns)} of the run`), stateBar(row.thread.states, life, false)]);
 }
 

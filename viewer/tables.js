@@ -50,7 +50,7 @@ function drawThreads() {
   const waited = (thread) => life(thread) - thread.states.running - thread.states.runnable;
   const main = (thread) => STATES.map((state, i) => [thread.states[state.name], i]).sort((a, b) => b[0] - a[0])[0];
   const columns = [
-    { title: 'Thread', of: (t) => t.name, cell: (t) => el('td', { class: 'name' }, t.name || '(no name)', ' ', el('span', { class: 'sub' }, t.tid)) },
+    { title: 'Thread', of: (t) => called(t), cell: (t) => el('td', { class: 'name' }, called(t) || '(no name)', ' ', el('span', { class: 'sub' }, t.tid)) },
     { title: 'Process', of: (t) => t.process, cell: (t) => el('td', { class: 'name' }, processes.get(t.process)?.name ?? '', ' ', el('span', { class: 'sub' }, t.pid)) },
     { title: 'Began at', n: true, of: (t) => -t.start_ns, cell: (t) => timeCell(t.start_ns) },
     { title: 'Lived', n: true, of: life, cell: (t) => timeElement('td', life(t), { class: 'n', 'data-life': t.id }) },

@@ -5,6 +5,7 @@ use crate::model::Function;
 use crate::model::StackId;
 use crate::model::Symbols;
 use crate::model::Text;
+use crate::model::is_python_file;
 
 /// The functions of a stack, outermost first.
 pub fn frames(symbols: &Symbols, stack: StackId) -> Vec<FrameRow> {
@@ -148,7 +149,7 @@ pub fn is_own(frame: &FrameRow) -> bool {
 /// Whether it is a function of Python, from a file, the command line or a string.
 pub fn is_python(frame: &FrameRow) -> bool {
     let module = frame.module.as_deref().unwrap_or_default();
-    module.ends_with(".py") || matches!(module, "<string>" | "<stdin>") && frame.file.is_some()
+    frame.file.is_some() && is_python_file(module)
 }
 
 /// What the program's own function called in Python's library to wait: `Queue.get`,

@@ -61,9 +61,15 @@ pub fn state_of_stack<'a>(
 /// Frames looked at.
 const DEEPEST: usize = 32;
 
+/// Whether functions of a file with this name are Python's: its name as Python has it.
+pub fn is_python_file(file: &str) -> bool {
+    let script = file.len() > 3 && file.as_bytes()[file.len() - 3..].eq_ignore_ascii_case(b".py");
+    script || matches!(file, "<string>" | "<stdin>")
+}
+
 /// Whether a source file is one of Python's.
 fn is_python(file: Option<&str>) -> bool {
-    file.is_some_and(|file| file.ends_with(".py") || file == "<string>" || file == "<stdin>")
+    file.is_some_and(is_python_file)
 }
 
 /// Functions of Python's library that wait, and where they are: without their class, which older
@@ -88,6 +94,7 @@ const PYTHON_LOCKS: &[&str] =
 /// What Python says about a wait for one of its locks: innermost functions of its library, with a
 /// join around a condition deciding, or else that the program's own function takes a lock.
 fn state_of_python(innermost_first: &[(&str, Option<&str>)]) -> Option<State> {
+    const NEARBY: usize = 6;
     let (native, python): (Vec<_>, Vec<_>) =
         innermost_first.iter().copied().partition(|(_, file)| !is_python(*file));
     let of = |(function, file): &(&str, Option<&str>)| {
@@ -104,7 +111,6 @@ fn state_of_python(innermost_first: &[(&str, Option<&str>)]) -> Option<State> {
             && !native.iter().any(|(function, _)| function.contains("SimpleQueue"));
         return takes.then_some(State::Lock);
     }
-    const NEARBY: usize = 6;
     let mut states = python.iter().take(NEARBY).map_while(of);
     let inner = states.next();
     if states.any(|state| state == State::Join) { Some(State::Join) } else { inner }

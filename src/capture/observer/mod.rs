@@ -108,7 +108,7 @@ impl Look {
         let event = Event::Observation(self.observation);
         match (self.stack, naming) {
             (Some(raw), Some(naming)) => {
-                naming.send(Job::Stack { raw, python: self.python, event })
+                naming.send(Job::Stack { raw, python: self.python, event });
             }
             _ => events(event),
         }
@@ -187,7 +187,7 @@ impl Observer {
             return Err(Unseen::Moved);
         }
         let stack = self.stacks.then(|| stack(pid, sp, pc)).flatten();
-        let python = stack.is_some().then(|| self.pythons.frames(pid, tid)).unwrap_or_default();
+        let python = if stack.is_some() { self.pythons.frames(pid, tid) } else { Vec::new() };
         let found = call
             .filter(|_| readable(sp))
             .map(|(number, args)| self.describe(pid, tid, number, args));

@@ -54,6 +54,10 @@ impl<'a> Namer<'a> {
             Some(number) if key.fd != FdKind::None => {
                 format!("{} {}", syscall_label(number), self.descriptor(key))
             }
+            // It has several words, and a process has one.
+            Some(number) if is_futex(number) && key.state == State::Gil => {
+                "Python's GIL".to_owned()
+            }
             Some(number) if is_futex(number) => format!("{state} {:#x}", key.arg),
             Some(number) => format!("{state} ({})", syscall_label(number)),
         }
@@ -84,6 +88,7 @@ mod tests {
         let call = |number, arg0, fd, inode| Call { number, arg0, fd, inode, ..Call::default() };
         for (state, call, name) in [
             (State::Lock, Some(call(202, 0x7f00, FdKind::None, 0)), "lock 0x7f00"),
+            (State::Gil, Some(call(202, 0x7f00, FdKind::None, 0)), "Python's GIL"),
             (State::Pipe, Some(call(0, 3, FdKind::Pipe, 123)), "read pipe:[123]"),
             (State::Pipe, Some(call(0, 3, FdKind::Pipe, 0)), "read pipe (fd 3)"),
             (State::Disk, Some(call(0, 3, FdKind::File, 9)), "read /tmp/x\\ny"),

@@ -22,6 +22,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+/// `sizeof(struct _gil_runtime_state)` of a free-threaded build, the larger one.
+const MOST_GIL_BYTES: u64 = 216;
 /// Items on the page, a mixture counted by its states: some 4 MB, drawn without a pause.
 const ITEMS: usize = 150_000;
 /// Items that a lane may come to, however coarse: a mixture on either side of a long stretch.
@@ -201,7 +203,13 @@ impl<'r> LaneFold<'r> {
         let address = if futex { call.arg0 } else { call.inode };
         let pid = self.pids.get(&segment.thread).copied().unwrap_or(0);
         let named = |pid| (address != 0).then(|| self.objects.get(&(pid, address))).flatten();
-        let object = named(pid).or_else(|| named(0)).copied();
+        let object = named(pid).or_else(|| named(0)).or_else(|| {
+            // A GIL goes by its first address, and is waited for in words behind that.
+            let (_, nearest) = self.objects.range(..=(pid, address)).next_back()?;
+            let near = nearest.pid == pid && address - nearest.address < MOST_GIL_BYTES;
+            (segment.state == State::Gil && nearest.kind == "gil" && near).then_some(nearest)
+        });
+        let object = object.copied();
         let full = self.details.len() >= DETAILS;
         let object_id = object.filter(|_| !full).map_or(u32::MAX, |object| object.id);
         let details = &mut self.details;
