@@ -450,12 +450,10 @@ impl Extract<'_> {
     fn gils(&mut self) {
         let history = self.input.history;
         let mut waits: BTreeMap<ObjectIndex, Vec<GilWait>> = BTreeMap::new();
-        for (id, _) in history.lives() {
-            for wait in gil::waits_of(history, id) {
-                let role = self.plan.roles[id.0 as usize][wait.stays.1 - 1];
-                if !wait.open && role != Role::Forever {
-                    waits.entry(wait.object).or_default().push(wait);
-                }
+        for wait in gil::waits(history) {
+            let role = self.plan.roles[wait.thread.0 as usize][wait.stays.1 - 1];
+            if !wait.open && role != Role::Forever {
+                waits.entry(wait.object).or_default().push(wait);
             }
         }
         for (object, waits) in waits {
