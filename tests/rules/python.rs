@@ -200,7 +200,7 @@ fn a_loop_that_waits_for_its_timers_is_not_idle() {
 #[test]
 fn polling_a_socket_with_a_timeout_makes_no_event_loop() {
     let mut play = Play::new();
-    let poll = Call { number: POLL, ..Call::default() };
+    let poll = Call { number: POLL, arg0: 0x7000, arg1: 1, ..Call::default() };
     let stack =
         play.0.stack(&["py:main", "/usr/lib/python3.11/socket.py:SocketIO.readinto", "poll"]);
     for _ in 0..40 {
@@ -208,6 +208,7 @@ fn polling_a_socket_with_a_timeout_makes_no_event_loop() {
         play.run(MAIN, MS / 10, &["py:main"]);
     }
     let report = report(&play.finish());
+    assert!(report.budget.states.0[State::Poll].0 > 100 * MS, "{:?}", report.budget);
     assert_eq!(report.processes[0].model.kind.as_deref(), Some("single-thread"));
 }
 
