@@ -19,6 +19,7 @@ use crate::analysis::history::Stay;
 use crate::model::Nanos;
 use crate::model::State;
 use crate::model::ThreadId;
+use std::collections::BTreeMap;
 
 /// Between two tries, or being told that another took it and the first try, a thread runs for no
 /// longer than this.
@@ -56,18 +57,39 @@ impl GilWait {
     }
 }
 
-fn waits(stay: &Stay) -> bool {
+fn is_wait(stay: &Stay) -> bool {
     stay.woken > stay.off
 }
 
-/// The waits of a thread for the GIL, in order.
-pub fn waits_of(history: &History, thread: ThreadId) -> Vec<GilWait> {
+/// The waits of all threads for a GIL, thread by thread, each in order.
+pub fn waits(history: &History) -> Vec<GilWait> {
+    let mut let_go: BTreeMap<ThreadId, Vec<Nanos>> = BTreeMap::new();
+    for (id, _) in history.lives() {
+        for stay in history.stays(id, Nanos::ZERO) {
+            if let Ender::Thread(by) = stay.ender
+                && history.state(stay.object) == State::Gil
+                && is_wait(&stay)
+            {
+                let_go.entry(by).or_default().push(stay.woken);
+            }
+        }
+    }
+    for times in let_go.values_mut() {
+        times.sort_unstable();
+    }
+    let none = Vec::new();
+    let of = |(id, _)| waits_of(history, id, let_go.get(&id).unwrap_or(&none));
+    history.lives().flat_map(of).collect()
+}
+
+/// The waits of a thread that let go of the GIL, or told that it took it, at those times.
+fn waits_of(history: &History, thread: ThreadId, let_go: &[Nanos]) -> Vec<GilWait> {
     let mut all: Vec<GilWait> = Vec::new();
     // The end of the last stay, if nothing but a try or a queue for a CPU was since.
     let mut going = None;
     let mut back = None;
     for (index, stay) in history.stays(thread, Nanos::ZERO).enumerate() {
-        if !waits(&stay) {
+        if !is_wait(&stay) {
             // Preempted on its way to the next try.
             going = going.filter(|&on| stay.off <= on + RETRY).map(|_| stay.on);
             back = back.filter(|&on| stay.off <= on + RETRY).map(|_| stay.on);
@@ -77,7 +99,11 @@ pub fn waits_of(history: &History, thread: ThreadId) -> Vec<GilWait> {
             (going, back) = (None, Some(stay.on));
             continue;
         }
-        let again = going.is_some_and(|on| stay.off <= on + RETRY);
+        // Who had it meanwhile waits anew.
+        let had = |on: Nanos| {
+            let_go.get(let_go.partition_point(|&at| at < on)).is_some_and(|&at| at <= stay.off)
+        };
+        let again = going.is_some_and(|on| stay.off <= on + RETRY && !had(on));
         match all.last_mut() {
             Some(last) if again && last.object == stay.object => last.retried(&stay, index),
             _ => {
@@ -177,7 +203,7 @@ fn of_thread(history: &History, thread: ThreadId, seen: &[Seen], all: &mut Vec<G
     let mut from = life.start;
     let others = history.stays(thread, Nanos::ZERO).filter(|stay| {
         let state = history.state(stay.object);
-        waits(stay) && !matches!(state, State::Gil | State::PageFault)
+        is_wait(stay) && !matches!(state, State::Gil | State::PageFault)
     });
     for (off, on) in others.map(|stay| (stay.off, stay.on)).chain([(life.end, life.end)]) {
         let many = rest.partition_point(|one| one.order().0 <= off);

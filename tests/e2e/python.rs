@@ -92,6 +92,35 @@ impl Example {
         number(main.expect("a first process"), "/id")
     }
 
+    /// Whether it was recorded by the tier that sees everything.
+    fn by_kernel(&self) -> bool {
+        text(&self.run.report, "/tier") == "kernel"
+    }
+
+    fn finding(&self, rule: &str) -> Option<&Value> {
+        let findings = rows(&self.run.report, "/findings").iter();
+        findings.into_iter().find(|finding| text(finding, "/rule") == rule)
+    }
+
+    /// The number that proves a finding.
+    fn proof(&self, rule: &str, what: &str) -> u64 {
+        let finding = self.finding(rule).unwrap_or_else(|| panic!("{rule}: {}", self.verdict()));
+        let proofs = rows(finding, "/evidence").iter();
+        let proof = proofs.into_iter().find(|proof| text(proof, "/what") == what);
+        proof.and_then(|proof| proof["value"].as_f64()).unwrap_or_else(|| panic!("{finding}"))
+            as u64
+    }
+
+    fn verdict(&self) -> String {
+        let verdict = &self.run.report["verdict"];
+        format!("{}: {}", text(verdict, "/kind"), text(verdict, "/headline"))
+    }
+
+    /// Threads were kept from a CPU for longer than this part of what the program measured.
+    fn is_crowded(&self, of: &str) -> bool {
+        self.said["queue_ns"] * 3 > self.said[of]
+    }
+
     /// What the program measured from call to return is this state, the way back to a CPU and
     /// the call's own work: never less than the state, and never more than all of these, but for
     /// some percent of all thread time.
@@ -155,6 +184,18 @@ fn threads_that_compute_run_for_as_long_as_they_say() {
         .sum();
     let slack = number(&example.run.report, "/budget/thread_ns") / 10;
     assert!(wait.abs_diff(said["gil_or_queue_ns"]) <= slack, "{wait} of {said:?}");
+    if !example.by_kernel() || said["gil_ns"] == 0 || example.is_crowded("gil_ns") {
+        return;
+    }
+    assert!(example.state("gil").abs_diff(said["gil_ns"]) <= slack, "{said:?}");
+    let verdict = example.verdict();
+    assert!(verdict.starts_with("gil-bound"), "{verdict}");
+    let finding = example.finding("gil-bound").expect("a finding");
+    assert!(text(finding, "/text").contains("`compute`"), "{finding}");
+    let gain = finding["gain"]["speedup"].as_f64();
+    let cpus = example.run.report["host"]["cpus_allowed"].as_f64().expect("a number").min(3.0);
+    // The start of the interpreter gains nothing.
+    assert!(gain.is_some_and(|gain| gain > cpus * 0.6 && gain < cpus * 1.15), "{finding}");
 }
 
 #[test]
@@ -172,6 +213,16 @@ fn a_thread_pool_sleeps_in_its_jobs() {
     // Idle and waiting for results: semaphores, which a program cannot tell from queues.
     example.assert_state("condvar", "result_wait_ns");
     assert!(example.said["queued_ns"] > example.said["sleep_ns"], "{:?}", example.said);
+    if example.by_kernel() {
+        let verdict = example.verdict();
+        assert!(verdict.starts_with("sleep-bound") && verdict.contains("`job`"), "{verdict}");
+        let model = &example.run.report["processes"][0]["model"];
+        assert_eq!(
+            (text(model, "/kind"), number(model, "/workers")),
+            ("thread-pool", 3),
+            "{model}"
+        );
+    }
 }
 
 #[test]
@@ -221,6 +272,14 @@ fn no_update_is_lost_under_a_lock() {
     assert_eq!(said["unlocked"] + said["lost"], said["expected"]);
     assert!(said["locked_ns"] > said["apart_ns"], "{said:?}");
     example.assert_running("cpu_ns");
+    // Which threads share a GIL: they are not said to compete for CPUs, whoever else has them.
+    assert!(example.finding("oversubscription").is_none(), "{}", example.verdict());
+    if example.by_kernel() && said["lock_wait_ns"] > said["wall_ns"] / 2 {
+        let on_locks = ["lock-handover", "lock-bottleneck"];
+        let found = on_locks.iter().find_map(|rule| example.finding(rule));
+        let found = found.unwrap_or_else(|| panic!("{}", example.verdict()));
+        assert!(text(found, "/text").contains("`locked`"), "{found}");
+    }
 }
 
 #[test]
@@ -271,6 +330,20 @@ fn a_blocked_loop_sleeps_and_runs_where_it_should_poll() {
     let said = &example.said;
     assert!(said["late"] >= said["blocks"] && said["late"] < said["ticks"], "{said:?}");
     assert!(said["lag_max_ns"] >= 40_000_000, "{said:?}");
+    // Each block is found, and nothing else: not even where others had the CPUs.
+    assert_eq!(example.proof("blocked-event-loop", "long turns"), said["blocks"]);
+    let held = example.proof("blocked-event-loop", "in long turns");
+    let measured = said["sleep_ns"] + said["crunch_ns"];
+    assert!(held + measured / 20 >= measured && held <= measured * 3 / 2, "{held} {said:?}");
+    if example.by_kernel() {
+        let text = text(example.finding("blocked-event-loop").expect("it"), "/text");
+        for place in
+            ["4 times asleep in `nap` (asyncio_blocked.py:", "4 times running in `crunch` ("]
+        {
+            assert!(text.contains(place), "{text}");
+        }
+        assert!(example.verdict().starts_with("blocked-event-loop"), "{}", example.verdict());
+    }
 }
 
 #[test]
@@ -279,6 +352,15 @@ fn a_convoy_measures_how_late_its_io_is() {
     let said = &example.said;
     assert!(said["loaded_ns"] > said["alone_ns"], "{said:?}");
     assert_eq!(said["loaded_ns"] - said["alone_ns"], said["io_gil_ns"]);
+    if example.by_kernel() && example.state("gil") > 0 && !example.is_crowded("gil_ns") {
+        let waited = example.proof("gil-convoy", "waited");
+        assert!(
+            waited <= said["loaded_ns"] && waited * 3 >= said["io_gil_ns"],
+            "{waited} {said:?}"
+        );
+        let verdict = example.verdict();
+        assert!(verdict.starts_with("gil-convoy") && verdict.contains("`burn`"), "{verdict}");
+    }
     example.assert_running("burners_cpu_ns");
     assert_eq!(example.processes().len(), 2);
 }

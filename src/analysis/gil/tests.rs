@@ -72,6 +72,11 @@ fn history(offs: &[Off]) -> History {
     fold.history
 }
 
+/// The waits of one thread.
+fn of(history: &History, thread: u32) -> Vec<GilWait> {
+    waits(history).into_iter().filter(|wait| wait.thread == ThreadId(thread)).collect()
+}
+
 /// The second thread tries for 5 ms, asks, tries again and gets it; the first one waits until that
 /// is so, and then for its own turn.
 fn handed_over() -> History {
@@ -88,12 +93,12 @@ fn handed_over() -> History {
 #[test]
 fn all_tries_are_one_wait_and_the_last_one_tells_who_held_it() {
     let history = handed_over();
-    let waits = waits_of(&history, ThreadId(1));
+    let waits = of(&history, 1);
     let [wait] = waits.as_slice() else { panic!("{waits:?}") };
     assert_eq!((wait.asked, wait.woken, wait.by), (Nanos(0), Nanos(6 * MS), Some(ThreadId(0))));
     assert_eq!(wait.timeouts, [(Nanos(0), Nanos(5 * MS))]);
     // That another took it is told to the first on its way to asking again.
-    let waits = waits_of(&history, ThreadId(0));
+    let waits = of(&history, 0);
     let [wait] = waits.as_slice() else { panic!("{waits:?}") };
     assert_eq!((wait.asked.0, wait.woken.0), (6 * MS + 5 * US, 9 * MS));
     assert!(wait.timeouts.is_empty() && wait.after.is_none());
@@ -106,15 +111,14 @@ fn the_one_who_came_back_from_elsewhere_is_known() {
         (2, MS + 5 * US, 2 * MS, TRIES, Some(1)),
         (1, 3 * MS, 4 * MS, SLEEPS, None),
     ]);
-    let waits = waits_of(&history, ThreadId(1));
+    let waits = of(&history, 1);
     assert_eq!(waits[0].after, Some(Nanos(MS)));
 }
 
 #[test]
 fn it_is_held_from_getting_it_to_the_next_wait_and_by_one_at_a_time() {
     let history = handed_over();
-    let waits: Vec<GilWait> =
-        [0, 1].iter().flat_map(|&t| waits_of(&history, ThreadId(t))).collect();
+    let waits = waits(&history);
     let found: Vec<(u32, u64, u64)> =
         holds(&history, &waits).iter().map(|h| (h.thread.0, h.start.0, h.end.0)).collect();
     assert_eq!(
@@ -124,4 +128,19 @@ fn it_is_held_from_getting_it_to_the_next_wait_and_by_one_at_a_time() {
     );
     let apart = found.windows(2).all(|two| two[0].2 <= two[1].1);
     assert!(apart, "{found:?}");
+}
+
+/// A thread that gets it, lets go of it for a call that does not wait, and asks again, all within
+/// some microseconds.
+#[test]
+fn who_had_it_meanwhile_waits_twice() {
+    let history = history(&[
+        (2, 0, MS, TRIES, Some(1)),
+        (1, MS + 5 * US, MS + 40 * US, TRIES, Some(2)),
+        (2, MS + 50 * US, 6 * MS + 50 * US, TRIES, None),
+        (2, 6 * MS + 60 * US, 7 * MS, TRIES, Some(1)),
+    ]);
+    let waits = of(&history, 1);
+    assert_eq!(waits.len(), 2, "{waits:?}");
+    assert_eq!((waits[0].timeouts.len(), waits[1].timeouts.len()), (0, 1));
 }

@@ -25,6 +25,8 @@ const MOST_STAYS: usize = 2_000_000;
 /// Tried of each sort.
 const LOCKS: usize = 4;
 const FUNCTIONS: usize = 6;
+/// A lock that was waited for for less of the run than this is not tried.
+const LEAST_WAIT: f64 = 0.005;
 /// What a batch of replicas costs besides the changes: the run unchanged. Drawing is cheap.
 const ASIDE: usize = 1;
 /// A function in less than this share of all service time is not tried, nor one that all is in.
@@ -48,7 +50,8 @@ pub fn replayed(facts: &Facts) -> Replayed {
 /// The changes that are worth trying, tried, the most useful first. Where the run cannot be
 /// replayed, or not as often as there is to try, one row says why.
 fn candidates(replay: &Replay, facts: &Facts) -> Vec<WhatIf> {
-    let mut texts = locks(facts.objects);
+    let window = facts.timelines.window();
+    let mut texts = locks(facts.objects, (window.1 - window.0).0);
     if let Some(reason) = replay.refused() {
         return vec![left_out(replay, texts.into_iter().next(), reason.to_owned())];
     }
@@ -148,9 +151,11 @@ fn row(change: String, answer: &Answer) -> WhatIf {
     }
 }
 
-/// The locks that were waited for longest: held half as long, and keeping nobody out.
-fn locks(objects: &[Object]) -> Vec<String> {
-    let locks = objects.iter().filter(|row| row.kind == "lock").take(LOCKS);
+/// The locks that were waited for longest: held half as long, and keeping nobody out. Where hardly
+/// anybody waited, little was seen of when they were held.
+fn locks(objects: &[Object], run: u64) -> Vec<String> {
+    let long = |row: &&Object| row.kind == "lock" && row.wait_ns as f64 >= run as f64 * LEAST_WAIT;
+    let locks = objects.iter().filter(long).take(LOCKS);
     let mut all: Vec<String> = locks
         .flat_map(|row| [format!("lock:{}*0.5", row.id), format!("lock:{}=free", row.id)])
         .collect();

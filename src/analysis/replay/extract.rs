@@ -105,6 +105,29 @@ struct Extract<'a> {
     /// Waits at barriers: object, woken, waker, waiter and its stay.
     meets: Vec<(ObjectIndex, Nanos, u32, u32, usize)>,
     shared: BTreeSet<ObjectIndex>,
+    /// Locks that were hardly waited for: when they were held is a guess, the hand-over was seen.
+    slight: BTreeSet<ObjectIndex>,
+}
+
+/// A lock waited for less often, and for less of the run, than this is none in the model.
+const FEW: u64 = 10;
+const SLIGHT: f64 = 0.001;
+
+/// The locks with so few and short waits.
+fn slight(input: &Input) -> BTreeSet<ObjectIndex> {
+    let mut sums: BTreeMap<ObjectIndex, (u64, u64)> = BTreeMap::new();
+    for (id, _) in input.history.lives() {
+        for stay in input.history.stays(id, Nanos::ZERO) {
+            if input.history.state(stay.object) == State::Lock && stay.woken > stay.off {
+                let (waits, ns) = sums.entry(stay.object).or_default();
+                (*waits, *ns) = (*waits + 1, *ns + (stay.woken - stay.off).0);
+            }
+        }
+    }
+    let run = (input.window.1 - input.window.0).0 as f64;
+    let few =
+        |&(_, (waits, ns)): &(ObjectIndex, (u64, u64))| waits < FEW && (ns as f64) < run * SLIGHT;
+    sums.into_iter().filter(few).map(|(object, _)| object).collect()
 }
 
 /// The model of a history, and the sites that it speaks of. `anonymous`: what is handed over
@@ -136,6 +159,7 @@ pub fn extract(input: &Input, sites: &mut Sites, anonymous: bool) -> Model {
         gone: BTreeMap::new(),
         meets: Vec::new(),
         shared: if anonymous { shared(input) } else { BTreeSet::new() },
+        slight: slight(input),
     };
     extract.roles();
     extract.barriers();
@@ -224,7 +248,7 @@ impl Extract<'_> {
             return Role::Forever;
         }
         match state {
-            State::Lock if stay.released => {
+            State::Lock if stay.released && !self.slight.contains(&stay.object) => {
                 let next = self.lock_of.len() as u32;
                 let lock = *self.lock_of.entry(stay.object).or_insert(next);
                 self.gone.entry((lock, waker.0)).or_default().push(stay.woken);
@@ -450,12 +474,10 @@ impl Extract<'_> {
     fn gils(&mut self) {
         let history = self.input.history;
         let mut waits: BTreeMap<ObjectIndex, Vec<GilWait>> = BTreeMap::new();
-        for (id, _) in history.lives() {
-            for wait in gil::waits_of(history, id) {
-                let role = self.plan.roles[id.0 as usize][wait.stays.1 - 1];
-                if !wait.open && role != Role::Forever {
-                    waits.entry(wait.object).or_default().push(wait);
-                }
+        for wait in gil::waits(history) {
+            let role = self.plan.roles[wait.thread.0 as usize][wait.stays.1 - 1];
+            if !wait.open && role != Role::Forever {
+                waits.entry(wait.object).or_default().push(wait);
             }
         }
         for (object, waits) in waits {

@@ -65,7 +65,7 @@ fn judge(evidence: &Evidence, thread: &ThreadRow, turns: &Turns) -> Option<Findi
     let finding = blocked(evidence, thread, turns, object);
     let mut finding = finding.with_threads([thread.id]);
     if asyncio {
-        finding.advice = advice(turns).to_owned();
+        advice(turns).clone_into(&mut finding.advice);
     }
     finding.object = object.map(|object| object.id);
     let of_object = object.and_then(|object| of_what_blocks(evidence, object));
@@ -180,7 +180,8 @@ fn late(thread: &ThreadRow, turns: &Turns, known: bool) -> Option<Finding> {
         .with_threads([thread.id])
         .with_count("late turns", turns.late)
         .with_time("without a CPU", turns.late_ns);
-    finding.advice = "Give the loop a CPU: fewer busy threads and processes beside it.".to_owned();
+    "Give the loop a CPU: fewer busy threads and processes beside it."
+        .clone_into(&mut finding.advice);
     Some(finding)
 }
 

@@ -31,6 +31,8 @@ const LEAST_WAIT: f64 = 0.2;
 /// and runs for no more than this part of that.
 const MOST_RUN: f64 = 0.25;
 const LEAST_WAITS: u64 = 10;
+/// Python's own switch interval, ns.
+const INTERVAL: u64 = 5_000_000;
 /// From here on it may be the story of the run.
 const MAJOR: f64 = 0.25;
 
@@ -58,8 +60,10 @@ fn judge(
     let life = thread.states.0.total();
     let waited = Nanos(waiter.ns).share_of(life);
     let ran = thread.states.0[State::Running].0;
-    let few = waiter.waits < LEAST_WAITS || waiter.returns * 3 < waiter.waits;
-    if waited < LEAST_WAIT || ran as f64 > waiter.ns as f64 * MOST_RUN || few {
+    // A thread that computes uses its turns up.
+    let interval = if facts.interval_ns > 0 { facts.interval_ns } else { INTERVAL };
+    let long = ran > waiter.waits * interval / 3 || ran as f64 > waiter.ns as f64 * MOST_RUN;
+    if waited < LEAST_WAIT || waiter.waits < LEAST_WAITS || long {
         return None;
     }
     let mut behind: Vec<(u32, u64)> = waiter.behind.iter().map(|(&id, &ns)| (id, ns)).collect();
@@ -74,16 +78,7 @@ fn judge(
     let n = behind.len() as u64;
     let part = words::percent(waited);
     let name = &thread.name;
-    let interval = match facts.interval_ns {
-        0 => String::new(),
-        ns => format!(
-            " A thread that computes keeps it until it was asked after the switch interval ({}), so behind \
-             {} a return is due about {} late.",
-            Nanos(ns),
-            words::count(n, "such thread"),
-            Nanos(ns * n),
-        ),
-    };
+    let interval = law(facts.interval_ns, n);
     let text = format!(
         "`{name}` ({}) computes little ({} of its life) and waited {} for the GIL, {part} of its life: {} \
          times, {each} on average, {} of them right after a wait for something else. Meanwhile {who} ran \
@@ -116,4 +111,18 @@ fn judge(
     let finding =
         if tells { finding.claiming("gil-convoy", rank, share, headline) } else { finding };
     Some((waiter.ns, finding))
+}
+
+/// What a return costs behind so many threads that compute.
+fn law(interval: u64, n: u64) -> String {
+    if interval == 0 {
+        return String::new();
+    }
+    format!(
+        " A thread that computes keeps it until it was asked after the switch interval ({}), so behind {} a \
+         return is due about {} late.",
+        Nanos(interval),
+        words::count(n, "such thread"),
+        Nanos(interval * n),
+    )
 }

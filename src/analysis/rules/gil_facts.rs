@@ -62,11 +62,9 @@ const LATE: Nanos = Nanos(5_000_000);
 /// Gathers what a history shows of each GIL.
 pub fn gather(history: &History, ids: &[u32], own: &mut Own) -> BTreeMap<u32, GilFacts> {
     let mut waits: BTreeMap<u32, Vec<GilWait>> = BTreeMap::new();
-    for (thread, _) in history.lives() {
-        for wait in gil::waits_of(history, thread) {
-            if let Some(&id) = ids.get(wait.object as usize).filter(|&&id| id != u32::MAX) {
-                waits.entry(id).or_default().push(wait);
-            }
+    for wait in gil::waits(history) {
+        if let Some(&id) = ids.get(wait.object as usize).filter(|&&id| id != u32::MAX) {
+            waits.entry(id).or_default().push(wait);
         }
     }
     waits.into_iter().map(|(id, waits)| (id, of_one(history, &waits, own))).collect()

@@ -12,8 +12,8 @@ use crate::model::Nanos;
 pub const RULE: Rule = Rule {
     id: "lock-handover",
     title: "a lock handed over so often that the hand-over is the cost",
-    reports: "A lock for which threads wait thousands of times a second, each time for a moment: how much of \
-              the run at least one of them was on its way to it, from asking to running with it.",
+    reports: "A lock for which threads wait hundreds or thousands of times a second, each time for a moment: \
+              how much of the run at least one of them was on its way to it, from asking to running with it.",
     matters: "each hand-over costs a wake-up and two switches, more than a short section does: one thread \
               alone would be faster",
     try_this: "Take it less often: count or collect apart in each thread and merge now and then, hand over \
@@ -21,10 +21,11 @@ pub const RULE: Rule = Rule {
     check,
 };
 
-/// Waits a second from which on it is often,
-const OFTEN: f64 = 1_000.0;
-const LEAST_WAITS: u64 = 500;
-/// and the longest average wait that is a moment.
+/// Waits a second from which on it is often: fewer take so much of the run only where those who were
+/// let in had to wait for a CPU, behind the one that let them in.
+const OFTEN: f64 = 100.0;
+const LEAST_WAITS: u64 = 100;
+/// The longest average wait that is a moment.
 const MOMENT: Nanos = Nanos(500_000);
 const LEAST_SHARE: f64 = 0.10;
 /// From here on it may be the story of the run.

@@ -11,6 +11,7 @@ use crate::analysis::report::Severity;
 use crate::analysis::report::ThreadRow;
 use crate::model::Nanos;
 use crate::model::State;
+use crate::model::States;
 
 pub const RULE: Rule = Rule {
     id: "model",
@@ -44,8 +45,12 @@ fn judge(evidence: &Evidence, process: &ProcessRow) -> Option<Finding> {
     let judgement = judgement(evidence, process, kind, workers.unwrap_or(1))?;
     let runtime = runtime.as_ref().map_or_else(String::new, |runtime| format!(" ({runtime})"));
     let name = &process.name;
-    let text =
-        format!("`{name}` is {}{runtime}: {}. {judgement}.", article(kind), reasons.join("; "));
+    let better = better_for_python(evidence, process, kind).unwrap_or_default();
+    let text = format!(
+        "`{name}` is {}{runtime}: {}. {judgement}.{better}",
+        article(kind),
+        reasons.join("; ")
+    );
     Some(
         RULE.found(Severity::Note, format!("`{name}`: {kind}{runtime}"), text)
             .with_threads(evidence.threads_of(process.id).map(|thread| thread.id)),
@@ -171,4 +176,43 @@ fn busy(workers: &[&ThreadRow]) -> (f64, f64) {
     let waited: Nanos = workers.iter().map(|row| row.states.0[State::Condvar]).sum();
     let n = workers.len() as f64;
     (n, n * (life - waited).share_of(life))
+}
+
+/// Threads that cost more than a loop would.
+const MANY: usize = 200;
+
+/// Which other model of Python's would do with less.
+fn better_for_python(evidence: &Evidence, process: &ProcessRow, kind: &str) -> Option<String> {
+    let threads: Vec<&ThreadRow> = evidence.threads_of(process.id).collect();
+    let python = threads.iter().any(|thread| evidence.roles(thread.id).any);
+    let busy = |states: &States| {
+        (states[State::Running] + states[State::Runnable]).share_of(states.total())
+    };
+    match kind {
+        "threads" | "fork-join" | "thread-pool" if python && threads.len() >= MANY => {
+            let idle = busy(&process.states.0) < 0.1;
+            idle.then(|| {
+                format!(
+                    " {} threads that mostly wait could be tasks of one event loop (asyncio), with less \
+                     memory and fewer switches.",
+                    threads.len()
+                )
+            })
+        }
+        "process-pool" if python => {
+            let mut states = States::default();
+            for child in evidence.children_of(process.id) {
+                states.add(&child.states.0);
+            }
+            let asks: Nanos =
+                [State::Network, State::Disk, State::Sleep].map(|s| states[s]).into_iter().sum();
+            let waits = asks.share_of(states.total()) > 0.5 && busy(&states) < 0.2;
+            waits.then(|| {
+                " They mostly wait for I/O or timers, which lets go of the GIL: threads or asyncio would do \
+                 that without the cost of processes."
+                    .to_owned()
+            })
+        }
+        _ => None,
+    }
 }

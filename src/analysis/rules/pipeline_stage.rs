@@ -66,7 +66,7 @@ fn limiting(evidence: &Evidence) -> Option<Finding> {
     let row = evidence.thread(stage)?;
     let waits: f64 = QUEUES.iter().map(|&state| evidence.of_life(row, state)).sum();
     let path = evidence.path_of(stage);
-    if waits > HARDLY || path < ON_PATH {
+    if waits > HARDLY || path < ON_PATH || in_a_pool(evidence, stage) {
         return None;
     }
     let spot = evidence.spots.iter().find(|s| s.thread == stage && !s.chain.is_empty());
@@ -105,4 +105,17 @@ fn limiting(evidence: &Evidence) -> Option<Finding> {
         .claiming("starved", 5, path, headline);
     finding.object = queues.first().copied();
     Some(finding)
+}
+
+/// Whether another process of the same parent does the same work: then it is one of several workers,
+/// and no stage of its own.
+fn in_a_pool(evidence: &Evidence, stage: u32) -> bool {
+    let hot = |thread: u32| Some(&evidence.lives.get(thread as usize)?.hot.as_ref()?.0);
+    let Some(row) = evidence.thread(stage).filter(|_| hot(stage).is_some()) else { return false };
+    let process = evidence.report.processes.get(row.process as usize);
+    let parent = process.and_then(|process| process.parent);
+    let siblings = parent.map_or(&[][..], |parent| evidence.children_of(parent));
+    let others = siblings.iter().filter(|other| other.id != row.process);
+    let mut threads = others.flat_map(|other| evidence.threads_of(other.id));
+    threads.any(|other| hot(other.id) == hot(stage))
 }
