@@ -75,6 +75,7 @@ fn measure(command: &[String]) -> Found {
 
 /// On each interpreter: how long each thread waited, who had it meanwhile, and where.
 #[test]
+#[allow(clippy::print_stdout, reason = "the figures are for docs/ACCURACY.md")]
 fn waits_for_the_gil_are_what_threads_measured() {
     if !Tier::Kernel.available() {
         return skip("the kernel tier needs root");

@@ -90,7 +90,7 @@ fn blocked(
 ) -> Finding {
     let kind = if thread.name.0.starts_with("tokio-") { "worker of tokio" } else { "event loop" };
     let times = words::count(turns.long, "time");
-    let (name, away) = (&thread.name, Nanos(turns.long_ns));
+    let (name, away) = (thread.called(), Nanos(turns.long_ns));
     let longest = Nanos(turns.longest_ns);
     let mut causes: Vec<(&(State, Vec<String>), &Cause)> = turns.causes.iter().collect();
     causes.sort_by_key(|(_, cause)| std::cmp::Reverse(cause.ns));
@@ -168,7 +168,7 @@ fn late(thread: &ThreadRow, turns: &Turns, known: bool) -> Option<Finding> {
     if !known || turns.late < 3 || share < 0.05 {
         return None;
     }
-    let name = &thread.name;
+    let name = thread.called();
     let text = format!(
         "{} of {} turns of the event loop `{name}` took more than {LONG_TURN} only because it was ready and \
          had no CPU, {waited} in all. Nothing in it blocks.",

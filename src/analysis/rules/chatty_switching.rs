@@ -39,7 +39,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
     let mut most: Vec<(u64, u32)> = threads.iter().map(|t| (t.switches.voluntary, t.id)).collect();
     most.sort_by_key(|&(n, id)| (std::cmp::Reverse(n), id));
     most.retain(|&(n, _)| n > switches / 10);
-    let names: Vec<String> = most.iter().map(|&(_, id)| evidence.name_of(id).to_owned()).collect();
+    let names: Vec<String> = most.iter().map(|&(_, id)| evidence.called(id)).collect();
     let cost = Nanos(switches * EACH);
     let text = format!(
         "Threads blocked {switches} times, {rate:.0} times a second, and ran {} between two of them; {} \

@@ -198,7 +198,7 @@ fn likely(evidence: &Evidence, process: u32, stuck: &[Stuck]) -> Option<Group> {
 fn edge(evidence: &Evidence, one: &Stuck, link: Option<&Link>) -> Option<String> {
     let who = |thread: u32| {
         let row = evidence.thread(thread)?;
-        Some(format!("`{}` ({})", row.name, row.tid))
+        Some(format!("`{}` ({})", row.called(), row.tid))
     };
     let object = evidence.object(one.object)?;
     let waits = format!("{} waits in {}", who(one.thread)?, words::site_of(object));

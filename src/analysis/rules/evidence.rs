@@ -260,6 +260,11 @@ impl<'a> Evidence<'a> {
         self.thread(thread).map_or("", |row| row.name.0.as_str())
     }
 
+    /// What to call a thread: its name, with its role where it has one.
+    pub fn called(&self, thread: u32) -> String {
+        self.thread(thread).map_or_else(String::new, ThreadRow::called)
+    }
+
     /// An object.
     pub fn object(&self, id: u32) -> Option<&'a Object> {
         self.report.objects.get(id as usize)

@@ -77,7 +77,7 @@ fn judge(
     let each = Nanos(waiter.ns / waiter.waits);
     let n = behind.len() as u64;
     let part = words::percent(waited);
-    let name = &thread.name;
+    let name = thread.called();
     let interval = law(facts.interval_ns, n);
     let text = format!(
         "`{name}` ({}) computes little ({} of its life) and waited {} for the GIL, {part} of its life: {} \

@@ -50,7 +50,7 @@ fn judge(evidence: &Evidence, gil: &Object, thread: &ThreadRow, hog: &Hog) -> Op
     let (chain, called) = most.cloned().unwrap_or_default();
     let called = called.map_or_else(String::new, |called| format!(" in the call of `{called}`"));
     let place = format!("{called}{}", words::inside(&chain));
-    let name = &thread.name;
+    let name = thread.called();
     let times = words::count(hog.times, "time");
     let text = format!(
         "`{name}` ({}) ran on with the GIL for more than 5 ms after another thread had asked for it, {times}, {} \

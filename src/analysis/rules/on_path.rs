@@ -75,8 +75,7 @@ impl<'a> OnPath<'a> {
 
     /// "`worker`", or how many threads.
     pub fn who(&self, evidence: &Evidence) -> String {
-        let names: Vec<String> =
-            self.threads.iter().map(|&id| evidence.name_of(id).to_owned()).collect();
+        let names: Vec<String> = self.threads.iter().map(|&id| evidence.called(id)).collect();
         let mut distinct = names;
         distinct.dedup();
         match distinct.as_slice() {

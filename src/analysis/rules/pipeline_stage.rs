@@ -76,13 +76,13 @@ fn limiting(evidence: &Evidence) -> Option<Finding> {
     });
     let change = format!("thread:{}*", row.name);
     let gain = evidence.gain(&change).filter(|gain| evidence.is_real(gain));
-    let names: Vec<String> = waiters.iter().map(|&id| evidence.name_of(id).to_owned()).collect();
+    let names: Vec<String> = waiters.iter().map(|&id| evidence.called(id)).collect();
     let text = format!(
         "{} wait at {} for `{}`, which itself waits {} of its time{doing}. {} of the critical \
          path goes through it.",
         words::list(&names),
         words::count(queues.len() as u64, "queue"),
-        row.name,
+        row.called(),
         words::percent(waits),
         words::percent(path),
     );
@@ -93,11 +93,11 @@ fn limiting(evidence: &Evidence) -> Option<Finding> {
     let headline = format!(
         "{} wait for the slowest stage, `{}`{doing}: {outcome}",
         words::list(&names),
-        row.name
+        row.called()
     );
     let severity = if gain.is_some() { Severity::Bottleneck } else { Severity::Cost };
     let mut finding = RULE
-        .found(severity, format!("`{}` is the slowest stage", row.name), text)
+        .found(severity, format!("`{}` is the slowest stage", row.called()), text)
         .with_threads([stage])
         .with_share("of the path", path)
         .with_share("of its time it waits", waits)

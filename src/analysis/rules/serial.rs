@@ -46,7 +46,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
     if spins || turns {
         return Vec::new();
     }
-    let name = evidence.name_of(most.id);
+    let name = evidence.called(most.id);
     let part = evidence.path_of(most.id);
     let hot = words::spot_of(evidence, State::Running);
     let hot = hot.filter(|&(_, ns)| evidence.of_wall(ns) > 0.1);

@@ -51,11 +51,11 @@ fn spins(evidence: &Evidence, thread: &ThreadRow, life: &LifeFacts) -> Option<Fi
     let text = format!(
         "`{}` ran for {running}, {} of it in `{function}`, which waits by running.{for_whom} With a CPU to \
          spare, blocking instead would not make the run shorter.",
-        thread.name,
+        thread.called(),
         words::percent(share),
     );
     let finding = RULE
-        .found(Severity::Cost, format!("`{}` spins in `{function}`", thread.name), text)
+        .found(Severity::Cost, format!("`{}` spins in `{function}`", thread.called()), text)
         .with_threads([thread.id])
         .with_time("spun", time.0)
         .with_share("of its samples", share);
@@ -70,7 +70,7 @@ fn spins(evidence: &Evidence, thread: &ThreadRow, life: &LifeFacts) -> Option<Fi
             let headline = format!(
                 "one thread works at a time: `{}` spins in `{function}` for {} of the run and waits for \
                  `{name}`, which works alone{place}",
-                thread.name,
+                thread.called(),
                 words::percent(of_run)
             );
             finding.claiming("serial", 4, of_run, headline)
@@ -104,7 +104,7 @@ fn yields(evidence: &Evidence) -> Option<Finding> {
         "{} gave up the CPU and stayed ready {total} times ({rate:.0} a second), `{}` most often ({} \
          times), and then queued for {queued} in all.",
         words::count(threads.len() as u64, "thread"),
-        evidence.name_of(most),
+        evidence.called(most),
         life.yields,
     );
     let n = words::they(threads.len() as u64, "thread", "hand");

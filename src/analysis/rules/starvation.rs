@@ -52,10 +52,10 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<Finding> {
     let text = format!(
         "`{}` handed the lock{} taken in {} on {most} times, `{}` {least} times in {} of waiting \
          (longest wait {}).",
-        evidence.name_of(luckiest),
+        evidence.called(luckiest),
         words::called(lock),
         words::site_of(lock),
-        evidence.name_of(worst),
+        evidence.called(worst),
         Nanos(waited),
         Nanos(lock.max_wait_ns),
     );

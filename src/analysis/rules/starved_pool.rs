@@ -123,7 +123,7 @@ fn overfed(evidence: &Evidence) -> Option<Finding> {
         let name = stem(workers[0]);
         let text = format!(
             "`{}` waited for {} of its time in {} until one of {} (`{name}`) was free.",
-            row.name,
+            row.called(),
             words::percent(share),
             words::site_of(object),
             words::count(workers.len() as u64, "worker"),

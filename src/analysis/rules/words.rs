@@ -56,10 +56,10 @@ pub fn list(names: &[String]) -> String {
 pub fn threads(evidence: &Evidence, ids: impl Iterator<Item = u32>) -> String {
     let mut names: Vec<(String, u64)> = Vec::new();
     for id in ids {
-        let name = evidence.name_of(id);
-        match names.iter_mut().find(|(known, _)| known == name) {
+        let name = evidence.called(id);
+        match names.iter_mut().find(|(known, _)| *known == name) {
             Some((_, n)) => *n += 1,
-            None => names.push((name.to_owned(), 1)),
+            None => names.push((name, 1)),
         }
     }
     match names.as_slice() {
