@@ -148,7 +148,8 @@ pub fn is_own(frame: &FrameRow) -> bool {
 /// Whether it is a function of Python, from a file, the command line or a string.
 pub fn is_python(frame: &FrameRow) -> bool {
     let module = frame.module.as_deref().unwrap_or_default();
-    module.ends_with(".py") || matches!(module, "<string>" | "<stdin>") && frame.file.is_some()
+    module.strip_suffix(".py").is_some()
+        || matches!(module, "<string>" | "<stdin>") && frame.file.is_some()
 }
 
 /// What the program's own function called in Python's library to wait: `Queue.get`,
