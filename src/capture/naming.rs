@@ -52,18 +52,18 @@ const RECORDS_AT_A_TIME: usize = 256;
 /// Work for the naming thread, in the order it happened.
 #[derive(Debug)]
 pub enum Job {
-    /// See [`Namer::exec`].
+    /// See [`Namer::exec`](crate::symbols::Namer::exec).
     Exec(Image),
-    /// See [`Namer::fork`].
+    /// See [`Namer::fork`](crate::symbols::Namer::fork).
     Fork {
         /// The parent process.
         parent: Pid,
         /// The new process.
         child: Pid,
     },
-    /// See [`Namer::map`].
+    /// See [`Namer::map`](crate::symbols::Namer::map).
     Map(Mapping),
-    /// See [`Namer::exit`].
+    /// See [`Namer::exit`](crate::symbols::Namer::exit).
     Exit(Pid),
     /// Unwind `raw`, put its id into the `stack` field of `event` (a `Sample`, `WaitStack`
     /// or `Observation`) and deliver that.
