@@ -4,8 +4,7 @@
 #ifndef TIMESINK_PYTHON_H
 #define TIMESINK_PYTHON_H
 
-#define PYTHON_INTERPRETERS 8
-#define PYTHON_THREADS 128
+#define PYTHON_THREADS 512
 #define PYTHON_FRAMES 96
 #define PYTHON_ABSENT 0xffffffff
 
@@ -90,21 +89,25 @@ static __always_inline __u64 pthread_of(struct task_struct *task)
 #endif
 }
 
+/* One loop over the threads of all interpreters: two, one in the other, cost the verifier seconds. */
 static __noinline __u64 find_python_thread(struct python *p, __u64 pthread)
 {
 	if (!p)
 		return 0;
 	__u64 interpreter = user_word(p->runtime + p->interpreters);
+	__u64 thread = 0;
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < PYTHON_INTERPRETERS && interpreter; i++) {
-		__u64 thread = user_word(interpreter + p->interpreter_threads);
-#pragma clang loop unroll(disable)
-		for (int j = 0; j < PYTHON_THREADS && thread; j++) {
-			if (user_word(thread + p->thread_pthread) == pthread)
-				return thread;
-			thread = user_word(thread + p->thread_next);
+	for (int i = 0; i < PYTHON_THREADS; i++) {
+		if (!thread) {
+			if (!interpreter)
+				return 0;
+			thread = user_word(interpreter + p->interpreter_threads);
+			interpreter = user_word(interpreter + p->interpreter_next);
+			continue;
 		}
-		interpreter = user_word(interpreter + p->interpreter_next);
+		if (user_word(thread + p->thread_pthread) == pthread)
+			return thread;
+		thread = user_word(thread + p->thread_next);
 	}
 	return 0;
 }
