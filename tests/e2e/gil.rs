@@ -5,6 +5,7 @@ use crate::program::Tier;
 use crate::program::Timesink;
 use crate::program::skip;
 use crate::report::assert_adds_up;
+use crate::report::is_quiet;
 use crate::report::number;
 use crate::report::rows;
 use crate::report::states;
@@ -25,7 +26,8 @@ struct Found {
     /// The largest difference of a thread's wait, as a share of its life.
     off: f64,
     /// The share of contended time with the right holder.
-    right: f64,
+    /// `None` where other programs had the CPUs: then what threads write down tells no holder.
+    right: Option<f64>,
 }
 
 fn gil_object(report: &Value) -> &Value {
@@ -72,7 +74,7 @@ fn measure(command: &[String]) -> Found {
         (time * waited / all).min(found.get(tid).copied().unwrap_or(0.0))
     };
     let right = measured.iter().map(both).sum::<f64>() / waited;
-    Found { off, right }
+    Found { off, right: is_quiet(&run.report).then_some(right) }
 }
 
 /// On each interpreter: how long each thread waited, who had it meanwhile, and where.
@@ -89,14 +91,19 @@ fn waits_for_the_gil_are_what_threads_measured() {
     let mut found = Vec::new();
     for command in all {
         let one = measure(&command);
-        let (off, right) = (one.off * 100.0, one.right * 100.0);
-        println!("{}: off by {off:.1} points, holder right {right:.1} %", command.join(" "));
+        let off = one.off * 100.0;
+        let right =
+            one.right.map_or("not judged: other programs had the CPUs".to_owned(), |right| {
+                format!("holder right {:.1} %", right * 100.0)
+            });
+        println!("{}: off by {off:.1} points, {right}", command.join(" "));
         found.push(one);
     }
     let off = found.iter().map(|one| one.off).fold(0.0, f64::max);
     assert!(off <= MOST_OFF, "a thread's wait is off by {off}");
-    let worst = found.iter().map(|one| one.right).fold(1.0, f64::min);
+    let judged: Vec<f64> = found.iter().filter_map(|one| one.right).collect();
+    let worst = judged.iter().copied().fold(1.0, f64::min);
     assert!(worst >= LEAST_RIGHT_ONCE, "the holder is right for {worst}");
-    let right = found.iter().map(|one| one.right).sum::<f64>() / found.len() as f64;
-    assert!(right >= LEAST_RIGHT, "on average the holder is right for {right}");
+    let right = judged.iter().sum::<f64>() / judged.len().max(1) as f64;
+    assert!(judged.is_empty() || right >= LEAST_RIGHT, "on average right for {right}");
 }

@@ -8,6 +8,7 @@ use crate::program::Timesink;
 use crate::program::alone;
 use crate::program::timesink;
 use crate::report::assert_adds_up;
+use crate::report::is_quiet;
 use crate::report::number;
 use crate::report::rows;
 use crate::report::states;
@@ -170,6 +171,7 @@ fn serial_has_its_three_phases() {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "what a test did not judge is said")]
 fn threads_that_compute_run_for_as_long_as_they_say() {
     let Some(example) = example("threads_cpu", "--threads 3 --cpu-ms 150") else { return };
     example.assert_running("threads_cpu_ns");
@@ -186,6 +188,9 @@ fn threads_that_compute_run_for_as_long_as_they_say() {
     assert!(wait.abs_diff(said["gil_or_queue_ns"]) <= slack, "{wait} of {said:?}");
     if !example.by_kernel() || said["gil_ns"] == 0 || example.is_crowded("gil_ns") {
         return;
+    }
+    if !is_quiet(&example.run.report) {
+        return println!("not judged: other programs had the CPUs");
     }
     assert!(example.state("gil").abs_diff(said["gil_ns"]) <= slack, "{said:?}");
     let verdict = example.verdict();
@@ -274,7 +279,8 @@ fn no_update_is_lost_under_a_lock() {
     example.assert_running("cpu_ns");
     // Which threads share a GIL: they are not said to compete for CPUs, whoever else has them.
     assert!(example.finding("oversubscription").is_none(), "{}", example.verdict());
-    if example.by_kernel() && said["lock_wait_ns"] > said["wall_ns"] / 2 {
+    let quiet = is_quiet(&example.run.report);
+    if example.by_kernel() && quiet && said["lock_wait_ns"] > said["wall_ns"] / 2 {
         let on_locks = ["lock-handover", "lock-bottleneck"];
         let found = on_locks.iter().find_map(|rule| example.finding(rule));
         let found = found.unwrap_or_else(|| panic!("{}", example.verdict()));

@@ -145,3 +145,12 @@ fn one_nanosecond_astray_is_noticed() {
         assert!(noticed, "{path}: one more went unnoticed");
     }
 }
+
+/// Whether other programs left the CPUs to this one: who was kept from a CPU by them for more than a
+/// twentieth of its time shows what they do, not what it is.
+pub fn is_quiet(report: &Value) -> bool {
+    let cuts = rows(report, "/budget/detail").iter();
+    let by_others = cuts.filter(|cut| text(cut, "/name").ends_with("by other processes"));
+    let lost: u64 = by_others.map(|cut| number(cut, "/ns")).sum();
+    lost * 20 <= number(report, "/budget/thread_ns")
+}
