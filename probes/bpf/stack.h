@@ -69,9 +69,12 @@ static __always_inline void account_wait(struct thread *t, __u64 on)
 	t->want.fd_kind = t->r.fd_kind;
 }
 
+/* Copies up to `stack_bytes` bytes from `sp` upwards, page by page: one that is missing ends the
+ * copy, not spoils it. The last piece is the part of a page that is left, so that how much is taken
+ * does not depend on where in its page the stack pointer stands. */
 static __always_inline __u32 copy_stack(struct stack_event *e, __u64 sp)
 {
-	__u32 n = 4096 - (sp & 4095); /* pages: one that is missing ends the copy, not spoils it */
+	__u32 n = 4096 - (sp & 4095);
 	if (n > stack_bytes)
 		n = stack_bytes;
 	if (n == 0 || n > 4096 || bpf_probe_read_user(e->bytes, n, (void *)sp))
@@ -81,10 +84,14 @@ static __always_inline __u32 copy_stack(struct stack_event *e, __u64 sp)
 		if (n + 4096 > stack_bytes || n > STACK_MAX_BYTES - 4096)
 			break;
 		if (bpf_probe_read_user(e->bytes + n, 4096, (void *)(sp + n)))
-			break;
+			return n;
 		n += 4096;
 	}
-	return n;
+	__u32 rest = stack_bytes - n;
+	if (rest == 0 || rest >= 4096 || n > STACK_MAX_BYTES ||
+	    bpf_probe_read_user(e->bytes + n, rest, (void *)(sp + n)))
+		return n;
+	return n + rest;
 }
 
 /* Completes and sends the stack event in `e`, whose header and wait are filled in. */

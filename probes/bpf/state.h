@@ -87,11 +87,17 @@ struct {
 /* Room to put a large event together; one per program kind, as one may interrupt another. */
 enum { ROOM_SWITCH, ROOM_EXIT_CALL, ROOM_SAMPLE, ROOM_LIFECYCLE, ROOM_MAP, ROOM_ADOPT,
        ROOM_PYTHON_WAIT, ROOM_PYTHON_SAMPLE, ROOMS };
+/* The verifier adds up the greatest lengths of the pieces of a stack: it needs to see a page more
+ * than they can ever fill. */
+struct stack_room {
+	struct stack_event event;
+	__u8 slack[4096];
+};
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, ROOMS);
 	__type(key, __u32);
-	__type(value, struct stack_event);
+	__type(value, struct stack_room);
 } rooms SEC(".maps");
 
 struct seen_key {
