@@ -325,6 +325,9 @@ fn starvation_is_told_from_a_fair_queue() {
     let unjust = report(&unfair(30));
     let finding = fires(&unjust, "starvation");
     assert_eq!(finding.threads, [2], "{}", finding.text);
+    assert_eq!(unjust.verdict.kind, "lock-bound");
+    let claim = finding.claim.as_ref().expect("the run went through it");
+    assert!(claim.headline.contains("keeps the lock"), "{}", claim.headline);
     // First come, first served: all wait, and all get it.
     let mut play = Play::new();
     let tids = [101, 102, 103, 104];

@@ -152,8 +152,8 @@ fn explain(
 ) -> Result<(History, Vec<u32>), NoSuchPart> {
     let lost = fold.lost_intervals() > 0;
     let Fold { mut objects, mut history, retries, .. } = fold;
-    for ((process, address), retries) in retries.finish(lost) {
-        objects.retried(process, address, retries);
+    for ((process, address), retried) in retries.finish(lost) {
+        objects.retried(process, address, retried);
     }
     let Rows { objects, ids, same } = objects.rows(timelines, trace.symbols());
     history.unify(same);

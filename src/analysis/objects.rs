@@ -26,7 +26,6 @@ use crate::model::Thread;
 use crate::model::ThreadId;
 use crate::model::Tid;
 use crate::model::Timelines;
-use crate::model::WordInfo;
 use crate::model::syscall_label;
 use kind::has_name;
 use kind::kind;
@@ -240,22 +239,6 @@ impl Objects {
             keep(&mut self.labels, (info.device, info.inode), info);
         }
         keep(&mut self.descriptors, (info.pid, info.descriptor), info);
-    }
-
-    /// Remembers what a futex word is.
-    pub fn describe_word(&mut self, timelines: &Timelines, info: &WordInfo) {
-        if let Some(process) = timelines.live_process(info.pid) {
-            self.words.describe(process, info);
-        }
-    }
-
-    /// So many waits on a lock were parts of those before them.
-    pub fn retried(&mut self, process: ProcessId, address: u64, retries: u64) {
-        let key = Key { state: State::Lock, what: What::Word(process, address) };
-        if let Some(&index) = self.index.get(&key) {
-            let tally = &mut self.tallies[index].1;
-            tally.waits = tally.waits.saturating_sub(retries).max(1);
-        }
     }
 
     /// Takes note of who ended a wait.

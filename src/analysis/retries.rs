@@ -50,6 +50,10 @@ struct Gap {
     thread: ThreadId,
     from: Nanos,
     to: Nanos,
+    /// The wait before it, and for how long.
+    before: (Nanos, Nanos),
+    /// For how long was waited after it.
+    after: Nanos,
     /// Another thread slept through it.
     proved: bool,
     /// Someone was woken in it, by this thread or by one that was not seen.
@@ -64,13 +68,47 @@ struct Wait {
     waker: Option<Tid>,
 }
 
+/// A thread that was woken by an unlock and is back on a CPU.
+#[derive(Clone, Copy, Debug)]
+struct Back {
+    since: Nanos,
+    /// When its wait began, and how long it was.
+    wait: (Nanos, Nanos),
+}
+
 #[derive(Debug, Default)]
 struct Lock {
     gaps: VecDeque<Gap>,
     waits: VecDeque<Wait>,
-    /// Since when a thread that was woken by an unlock is back on a CPU.
-    back: FastMap<ThreadId, Nanos>,
-    retries: u64,
+    back: FastMap<ThreadId, Back>,
+    /// Of each thread: when the last wait of those that are one began, and the time of all.
+    joined: FastMap<ThreadId, (Nanos, Nanos)>,
+    found: Retried,
+}
+
+/// What is known of the waits on one lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// Waits that were parts of the one before.
+    pub waits: u64,
+    /// The longest wait of those that have such parts, with all of them.
+    pub longest: Nanos,
+}
+
+impl Lock {
+    /// Nothing more will be learnt about the oldest gap.
+    fn settle(&mut self) {
+        let Some(gap) = self.gaps.pop_front().filter(Gap::is_retry) else { return };
+        let (began, waited) = gap.before;
+        let before = match self.joined.get(&gap.thread) {
+            Some(&(last, all)) if last == began => all,
+            _ => waited,
+        };
+        let all = before + gap.after;
+        self.joined.insert(gap.thread, (gap.to, all));
+        self.found.waits += 1;
+        self.found.longest = self.found.longest.max(all);
+    }
 }
 
 /// Finds waits that are parts of others.
@@ -93,33 +131,42 @@ impl Retries {
         let tid = segment.interval.map_or(Tid(0), |interval| interval.tid);
         let back = lock.back.remove(&wait.thread);
         // To look at the word takes some time: a run of none at all is no evidence of anything.
-        let looked = |from: &Nanos| wait.off > *from && wait.off - *from <= MOMENT;
-        if let Some(from) = back.filter(looked) {
-            let (thread, to) = (wait.thread, wait.off);
-            let mut gap = Gap { tid, thread, from, to, proved: false, refuted: false };
+        let looked = |back: &Back| wait.off > back.since && wait.off - back.since <= MOMENT;
+        if let Some(Back { since: from, wait: before }) = back.filter(looked) {
+            let (thread, to, after) = (wait.thread, wait.off, wait.length());
+            let mut gap =
+                Gap { tid, thread, from, to, before, after, proved: false, refuted: false };
             lock.waits.iter().for_each(|wait| gap.learn(wait));
             lock.gaps.push_back(gap);
         }
         if woken_by_unlock(segment, word.1) {
-            lock.back.insert(wait.thread, on);
+            lock.back.insert(wait.thread, Back { since: on, wait: (wait.off, wait.length()) });
         }
         lock.waits.push_back(wait);
         if lock.waits.len() > MOST_KEPT {
             lock.waits.pop_front();
         }
         if lock.gaps.len() > MOST_KEPT {
-            lock.retries += lock.gaps.pop_front().map_or(0, |gap| gap.count());
+            lock.settle();
         }
     }
 
-    /// For each lock, how many of the waits on it were parts of the one before. None where
+    /// For each lock, which of the waits on it were parts of the one before. None where
     /// intervals were lost: one that is missing may have told otherwise.
-    pub fn finish(self, lost: bool) -> impl Iterator<Item = (Word, u64)> {
-        let counts = self.locks.into_iter().filter(move |_| !lost).map(|(word, lock)| {
-            let open: u64 = lock.gaps.iter().map(Gap::count).sum();
-            (word, lock.retries + open)
+    pub fn finish(self, lost: bool) -> impl Iterator<Item = (Word, Retried)> {
+        let found = self.locks.into_iter().filter(move |_| !lost).map(|(word, mut lock)| {
+            while !lock.gaps.is_empty() {
+                lock.settle();
+            }
+            (word, lock.found)
         });
-        counts.filter(|(_, retries)| *retries > 0)
+        found.filter(|(_, found)| found.waits > 0)
+    }
+}
+
+impl Wait {
+    fn length(&self) -> Nanos {
+        self.woken - self.off
     }
 }
 
@@ -133,8 +180,8 @@ impl Gap {
         self.refuted |= within && wait.waker.is_none_or(|waker| waker == self.tid);
     }
 
-    fn count(&self) -> u64 {
-        u64::from(self.proved && !self.refuted)
+    fn is_retry(&self) -> bool {
+        self.proved && !self.refuted
     }
 }
 
@@ -165,4 +212,67 @@ fn woken_by_unlock(segment: &Segment, address: u64) -> bool {
             && waker.call == Some(FUTEX)
             && waker.arg0 == address
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Call;
+    use crate::model::FdKind;
+    use crate::model::Interval;
+    use crate::model::Waker;
+
+    const LOCK: u64 = 0x1000;
+    const OWNER: Tid = Tid(9);
+
+    /// Waits for the lock in ticks of 10 us, each ended by its owner, in the order of their ends;
+    /// each waiter is back on a CPU a tick later.
+    fn found(waits: &[(u32, u64, u64)]) -> Vec<(Word, Retried)> {
+        let mut retries = Retries::default();
+        for &(thread, off, woken) in waits {
+            let at = |tick| Nanos(tick * 10_000);
+            let arg1 = WAIT | PRIVATE;
+            let (fd, device, inode) = (FdKind::None, 0, 0);
+            let call = Call { number: FUTEX, arg0: LOCK, arg1, arg2: CONTENDED, fd, device, inode };
+            let waker = Waker {
+                tid: OWNER,
+                in_tree: true,
+                context: Context::Task,
+                call: Some(FUTEX),
+                arg0: LOCK,
+            };
+            let stay = Interval::blocked(Tid(thread), at(off), at(woken), at(woken + 1), None);
+            let interval = Interval { call: Some(call), waker: Some(waker), ..stay };
+            retries.wait(&Segment {
+                thread: ThreadId(thread),
+                process: ProcessId(0),
+                start: at(off),
+                end: at(woken),
+                state: State::Lock,
+                cpu: None,
+                interval: Some(&interval),
+                call: interval.call,
+                site: None,
+            });
+        }
+        retries.finish(false).collect()
+    }
+
+    #[test]
+    fn waits_in_which_nobody_was_woken_between_are_one_and_as_long_as_all() {
+        // 1 is woken three times and finds the lock taken again; 2 sleeps all the while.
+        let waits = [(1, 0, 10), (1, 12, 20), (1, 22, 30), (2, 0, 40)];
+        let retried = Retried { waits: 2, longest: Nanos(260_000) };
+        assert_eq!(found(&waits), [((ProcessId(0), LOCK), retried)]);
+    }
+
+    #[test]
+    fn a_wait_after_something_else_is_a_wait_of_its_own() {
+        // 20 ticks outside between the second and the third: two chains, the first is longer.
+        let waits = [(1, 0, 10), (1, 12, 20), (1, 40, 44), (1, 46, 50), (2, 0, 60)];
+        let retried = Retried { waits: 2, longest: Nanos(180_000) };
+        assert_eq!(found(&waits), [((ProcessId(0), LOCK), retried)]);
+        // Nobody else sleeps there: 1 may have had the lock in between.
+        assert_eq!(found(&waits[..4]), []);
+    }
 }

@@ -97,7 +97,7 @@ pub const WORKLOADS: &[Workload] = &[
         id: "3",
         title: "4 threads, hold 5 ms, never outside: starvation",
         program: Compiled("lock_loop.c"),
-        arguments: &["hold=5", "outside=0", "split=0", "rounds=240"],
+        arguments: &["hold=5", "outside=0", "split=0", "greedy=1", "rounds=240"],
         facts: &[
             fact("the lock is busy all the time", "held", "wall", 0.97, 1.01),
             fact("three of four wait", "lock", "loops", 0.72, 0.78),

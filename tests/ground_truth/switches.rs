@@ -23,7 +23,7 @@ const BESIDES: &[(&str, &[Part])] = &[
     ("1s", &[Objects, Holders, Holds, Verdict, Culprit, Innocent]),
     ("2", &[Verdict, Innocent]),
     ("2s", &[Verdict, Innocent]),
-    ("3", &[Objects, Holders, Holds, Verdict, Culprit]),
+    ("3", &[Objects, Holders, Holds, Verdict, Culprit, Findings]),
     ("4", &[Objects, Innocent]),
     ("5", &[Objects, Holders, Verdict, Culprit, Innocent]),
     ("6", &[Verdict, Innocent]),

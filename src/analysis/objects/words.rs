@@ -1,10 +1,15 @@
 //! Futex words: what they are called, which of them are one, and what they are the word of.
 
+use super::Key;
+use super::Objects;
+use super::What;
 use crate::analysis::report::FrameRow;
+use crate::analysis::retries::Retried;
 use crate::model::FastMap;
 use crate::model::ProcessId;
 use crate::model::State;
 use crate::model::Text;
+use crate::model::Timelines;
 use crate::model::WordInfo;
 
 /// A place in memory that processes share: device, inode, offset.
@@ -25,6 +30,25 @@ struct Known {
     symbol: Text,
     place: Option<Place>,
     gil: Option<u64>,
+}
+
+impl Objects {
+    /// Remembers what a futex word is.
+    pub fn describe_word(&mut self, timelines: &Timelines, info: &WordInfo) {
+        if let Some(process) = timelines.live_process(info.pid) {
+            self.words.describe(process, info);
+        }
+    }
+
+    /// Some waits on a lock were parts of those before them.
+    pub fn retried(&mut self, process: ProcessId, address: u64, retried: Retried) {
+        let key = Key { state: State::Lock, what: What::Word(process, address) };
+        if let Some(&index) = self.index.get(&key) {
+            let tally = &mut self.tallies[index].1;
+            tally.waits = tally.waits.saturating_sub(retried.waits).max(1);
+            tally.longest = tally.longest.max(retried.longest);
+        }
+    }
 }
 
 impl Words {

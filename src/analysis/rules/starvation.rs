@@ -22,6 +22,10 @@ pub const RULE: Rule = Rule {
 
 /// Most against least from which a lock is unfair.
 const UNFAIR: u64 = 5;
+/// Handed over less often than this, a lock tells nothing about fairness.
+const LEAST: u64 = 20;
+/// From this part of the path under the lock on, it may be the story of the run.
+const MAJOR: f64 = 0.5;
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
     let locks = evidence.report.objects.iter().filter(|object| object.kind == "lock");
@@ -29,7 +33,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
 }
 
 fn judge(evidence: &Evidence, lock: &Object) -> Option<Finding> {
-    if lock.waiters < 2 || lock.waits < 20 {
+    if lock.waiters < 2 {
         return None;
     }
     let mut held: BTreeMap<u32, u64> = BTreeMap::new();
@@ -37,6 +41,9 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<Finding> {
         held.insert(thread, count);
     }
     let most = held.values().copied().max()?;
+    if most < LEAST {
+        return None;
+    }
     let starved: Vec<(u32, u64)> = evidence
         .waiters(lock.id)
         .filter(|&(thread, _, ns)| {
@@ -59,16 +66,25 @@ fn judge(evidence: &Evidence, lock: &Object) -> Option<Finding> {
         Nanos(waited),
         Nanos(lock.max_wait_ns),
     );
-    let title = format!(
-        "{} starved at one lock{}",
-        words::count(starved.len() as u64, "thread"),
-        words::called(lock),
+    let who = words::count(starved.len() as u64, "thread");
+    let name = words::called(lock);
+    let title = format!("{who} starved at one lock{name}");
+    let share = evidence.path_under(lock.id);
+    let finding = RULE
+        .found(Severity::Cost, title, text)
+        .about(lock.id)
+        .with_threads(starved.iter().map(|&(thread, _)| thread))
+        .with_count("most often", most)
+        .with_count("least often", least)
+        .with_share("of the path under it", share);
+    // Had it been given to the others in turn, they might have shared the work; no replay knows
+    // that, as it repeats what each thread did.
+    let headline = format!(
+        "one thread keeps the lock{name} to itself: `{}` let go of it {most} times in {} and had it \
+         back before {who} that wanted it; {} of the run went through it",
+        evidence.called(luckiest),
+        words::site_of(lock),
+        words::percent(share)
     );
-    Some(
-        RULE.found(Severity::Cost, title, text)
-            .about(lock.id)
-            .with_threads(starved.iter().map(|&(thread, _)| thread))
-            .with_count("most often", most)
-            .with_count("least often", least),
-    )
+    Some(if share >= MAJOR { finding.claiming("lock-bound", 4, share, headline) } else { finding })
 }
