@@ -10,6 +10,7 @@ use scene::play::*;
 use scene::*;
 use timesink::analysis::Report;
 use timesink::analysis::Severity;
+use timesink::analysis::replay::what_if;
 use timesink::analysis::rules;
 use timesink::model::*;
 
@@ -609,13 +610,20 @@ fn spinning_is_told_from_working() {
         play.run(102, 100 * MS, &["start_thread", "work_alone"]);
         play.end(101);
         play.end(102);
-        report(&play.join(&[101, 102]))
+        play.join(&[101, 102])
     };
-    let spun = waits_in("spin_on_flag");
+    let faster = |trace: &MemoryTrace| {
+        what_if(trace, &["section:work_alone*0.5".to_owned()]).expect("known").refused
+    };
+    let trace = waits_in("spin_on_flag");
+    let why = faster(&trace).expect("the spinner would not stop sooner in a replay");
+    assert!(why.contains("`spinner` waits by running in `spin_on_flag` (50 %"), "{why}");
+    assert_eq!(faster(&waits_in("compute")), None);
+    let spun = report(&trace);
     let finding = fires(&spun, "spin-wait");
     assert!(finding.text.contains("`work_alone`"), "{}", finding.text);
     assert_eq!(spun.verdict.kind, "serial");
-    silent(&waits_in("compute"), "spin-wait");
+    silent(&report(&waits_in("compute")), "spin-wait");
 }
 
 #[test]

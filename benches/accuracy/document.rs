@@ -234,6 +234,13 @@ fn gains(text: &mut String, all: &[Series]) {
             );
         }
     }
+    for series in all {
+        for (index, change) in series.changes() {
+            if let Some(why) = &series.gains[index].refused {
+                line!(text, "\n{}, `{}`, is refused: {why}.", series.workload.id, change.name);
+            }
+        }
+    }
     if pairs.is_empty() {
         line!(text, "\nThis version promises nothing: there is no replay to compare.");
         return;

@@ -27,6 +27,7 @@ pub mod rules;
 #[cfg(test)]
 #[path = "schedule_for_tests.rs"]
 mod schedule;
+mod spinning;
 mod stacks;
 mod utilisation;
 mod verdict;

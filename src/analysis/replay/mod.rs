@@ -14,6 +14,7 @@ mod candidates;
 mod change;
 mod emit;
 mod extract;
+mod fit;
 mod holds;
 mod load;
 mod model;

@@ -8,6 +8,8 @@ use crate::analysis::replay::change::BadChange;
 use crate::analysis::replay::change::Change;
 use crate::analysis::replay::extract;
 use crate::analysis::replay::extract::Input;
+use crate::analysis::replay::fit::MOST_STAYS;
+use crate::analysis::replay::fit::unfit;
 use crate::analysis::replay::model::Kind;
 use crate::analysis::replay::model::Model;
 use crate::analysis::replay::resample::Lots;
@@ -22,7 +24,6 @@ use crate::analysis::replay::sites::Sites;
 use crate::analysis::report::Object;
 use crate::analysis::report::Target;
 use crate::model::Nanos;
-use crate::model::State;
 use crate::model::Symbols;
 use crate::model::ThreadId;
 use crate::model::Timelines;
@@ -37,18 +38,8 @@ pub const BLIND_SPOTS: &str = "caches and memory bandwidth, the cost of handing 
     spinning, work that is batched or adapts, devices that get slower under load, and locks and \
     queues for which nobody ever waited";
 
-/// More stays than this are not replayed. Besides the 24 bytes of the history each takes, by
-/// the sizes of what is kept, about 160 at worst: 12 for its role, 32 for notes, 8 for site and
-/// delay, 36 for a lock that it got, three operations of 16 bytes, and room to grow. Together
-/// 460 MB; replicas come after most of that is freed, and take less.
-const MOST_STAYS: usize = 2_500_000;
-/// The threads' time that is replayed: 834 days of it, or 17 million operations of the longest.
-/// A damaged file may say anything.
-const MOST_TIME: Nanos = Nanos(1 << 56);
 /// The unchanged replay may be this far from the run.
 pub const MOST_ERROR: f64 = 0.05;
-/// Waits whose end nobody saw, and time of which nothing is known: share that is bearable.
-const MOST_UNSEEN: f64 = 0.1;
 /// So much competition for the CPUs is worth a note.
 const MUCH_FOREIGN: f64 = 0.1;
 /// Operations simulated for one interval, in all replicas.
@@ -474,57 +465,6 @@ fn groups(timelines: &Timelines) -> (Vec<u32>, Vec<String>) {
         *known.entry((process, resolve::stem(name).to_owned())).or_insert(next)
     });
     (groups.collect(), names)
-}
-
-/// Why a trace cannot be replayed at all.
-fn unfit(facts: &Facts, most: usize) -> Option<String> {
-    let size = facts.history.size();
-    if !facts.history.is_whole() || size > MOST_STAYS {
-        return Some(format!(
-            "the run has more than {MOST_STAYS} stays off the CPU, and replaying them would take \
-             more than 500 MB; record a shorter stretch of it, or the program with less to do"
-        ));
-    }
-    if size > most {
-        return Some(format!(
-            "the run has {size} stays off the CPU, more than the {most} that are replayed without \
-             being asked; ask for one change with `timesink whatif`"
-        ));
-    }
-    if facts.timelines.threads().is_empty() {
-        return Some("nothing was recorded".to_owned());
-    }
-    let all: Nanos = facts.history.lives().map(|(_, life)| life.end - life.start).sum();
-    if all > MOST_TIME {
-        return Some(format!("its threads lived for {all} together, too long to be replayed"));
-    }
-    let (mut waits, mut unseen, mut unknown) = (0, 0, 0);
-    for (id, _) in facts.history.lives() {
-        for stay in facts.history.stays(id, Nanos::ZERO) {
-            let time = (stay.woken - stay.off).0;
-            match facts.history.state(stay.object) {
-                State::Unknown => unknown += time,
-                State::Lock | State::Gil | State::Condvar | State::Join if !stay.open => {
-                    waits += time;
-                    unseen += if stay.ender == Ender::Unseen { time } else { 0 };
-                }
-                _ => {}
-            }
-        }
-    }
-    if unseen as f64 > waits as f64 * MOST_UNSEEN {
-        return Some(
-            "it was not seen who ended the waits for locks and other threads; the kernel tier \
-             (as root) sees it"
-                .to_owned(),
-        );
-    }
-    (unknown as f64 > all.0 as f64 * MOST_UNSEEN).then(|| {
-        format!(
-            "of {:.0} % of the threads' time nothing is known",
-            Nanos(unknown).share_of(all) * 100.0
-        )
-    })
 }
 
 /// What is to get faster: the run, if it has an end of its own.

@@ -23,6 +23,7 @@ use crate::analysis::report::Object;
 use crate::analysis::report::ProcessRow;
 use crate::analysis::report::Report;
 use crate::analysis::report::ThreadRow;
+use crate::analysis::spinning;
 use crate::model::FastMap;
 use crate::model::Nanos;
 use crate::model::StackId;
@@ -126,8 +127,6 @@ pub struct LifeFacts {
 pub const LONG_TURN: Nanos = Nanos::from_millis(10);
 /// With more of the path in steps that are not listed, the listed ones are not the path.
 const MOST_FOLDED: f64 = 0.05;
-/// Functions whose name says that they wait by running.
-const SPINS: [&str; 6] = ["spin", "busy_wait", "cpu_relax", "busywait", "_mm_pause", "yield_now"];
 
 impl<'a> Evidence<'a> {
     /// Gathers what a history shows. `ids` gives the row of each object.
@@ -235,11 +234,11 @@ impl<'a> Evidence<'a> {
         for look in &life.samples {
             sampled += u64::from(look.weight);
             let place = own.place(look.stack);
-            let Some(name) = place.first() else { continue };
-            let lower = name.to_lowercase();
-            // What is called so in Python computes.
-            if !own.roles(look.stack).any && SPINS.iter().any(|spin| lower.contains(spin)) {
-                *spun.entry(name.clone()).or_default() += u64::from(look.weight);
+            if place.is_empty() {
+                continue;
+            }
+            if let Some(name) = own.spins_in(look.stack) {
+                *spun.entry(name).or_default() += u64::from(look.weight);
             }
             *by_place.entry(place).or_default() += u64::from(look.weight);
         }
@@ -428,13 +427,14 @@ pub struct Own<'a> {
     symbols: &'a Symbols,
     places: FastMap<StackId, Vec<String>>,
     sites: FastMap<StackId, Option<String>>,
+    spins: FastMap<StackId, Option<String>>,
     roles: FastMap<StackId, Roles>,
 }
 
 impl<'a> Own<'a> {
     fn new(symbols: &'a Symbols) -> Self {
-        let (places, sites, roles) = Default::default();
-        Self { symbols, places, sites, roles }
+        let (places, sites, spins, roles) = Default::default();
+        Self { symbols, places, sites, spins, roles }
     }
 
     /// The innermost own functions.
@@ -450,6 +450,13 @@ impl<'a> Own<'a> {
     pub fn site(&mut self, stack: StackId) -> Option<String> {
         let symbols = self.symbols;
         self.sites.entry(stack).or_insert_with(|| names::call_site(symbols, stack)).clone()
+    }
+
+    /// The function in which it waits by running, if it does.
+    pub fn spins_in(&mut self, stack: StackId) -> Option<String> {
+        let symbols = self.symbols;
+        let find = || spinning::spins_in(&names::frames(symbols, stack));
+        self.spins.entry(stack).or_insert_with(find).clone()
     }
 
     /// What part in a Python program it shows.
