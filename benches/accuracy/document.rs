@@ -1,5 +1,6 @@
 //! Writes what was measured as Markdown.
 
+use crate::beside::WAYS;
 use crate::checks;
 use crate::measure::Series;
 use crate::measure::Simple;
@@ -25,6 +26,7 @@ pub fn write(all: &[Series], runs: usize) -> String {
     states(&mut text, all);
     objects(&mut text, all);
     verdicts(&mut text, all);
+    beside(&mut text, all);
     gains(&mut text, all);
     text
 }
@@ -195,6 +197,31 @@ fn cell(simple: &Simple) -> String {
         (right, wrong) => format!("right {right}/{}", right + wrong),
     };
     format!("{said}: {}", simple.text)
+}
+
+fn beside(text: &mut String, all: &[Series]) {
+    let asked: Vec<(&Series, &Vec<String>)> =
+        all.iter().filter_map(|series| Some((series, series.beside.as_ref()?))).collect();
+    if asked.is_empty() {
+        return;
+    }
+    line!(text, "## Beside py-spy\n");
+    line!(
+        text,
+        "What the last round's report says of the Python programs in its first sentence, and the two \
+         innermost functions with the most of py-spy's samples (100 Hz, one run each):\n"
+    );
+    for (way, _, counts) in WAYS {
+        line!(text, "* *{way}* counts {counts}.");
+    }
+    for (series, said) in asked {
+        line!(text, "\n{}, {}:\n", series.workload.id, series.workload.title);
+        line!(text, "* timesink: {}.", series.headline);
+        for ((way, ..), said) in WAYS.iter().zip(said) {
+            line!(text, "* {way}: {said}.");
+        }
+    }
+    line!(text);
 }
 
 fn gains(text: &mut String, all: &[Series]) {

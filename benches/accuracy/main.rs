@@ -7,11 +7,12 @@
 //!
 //! Each round runs a workload bare, recorded, and with every change really made; what is
 //! written are medians over the rounds. Beside each verdict stands what simple metrics would
-//! name on the same trace. Needs root. With `--only` the document goes to
+//! name on the same trace, and beside the Python programs what py-spy says, if it is installed. Needs root. With `--only` the document goes to
 //! standard output. Never asserts: `tests/ground_truth` does.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a bench is a command
 
+mod beside;
 #[path = "../../tests/ground_truth/checks.rs"]
 #[allow(dead_code, reason = "shared with the test, which asserts more than is written")]
 mod checks;

@@ -1,5 +1,6 @@
 //! Runs one workload and its changes in turn.
 
+use crate::beside;
 use crate::checks;
 use crate::metrics;
 use crate::metrics::Answer;
@@ -79,8 +80,12 @@ pub struct Series {
     pub right_kind: usize,
     /// Rounds whose verdict named what decides.
     pub right_culprit: usize,
+    /// The sentence of the last round's verdict.
+    pub headline: String,
     /// What simple metrics answer.
     pub metrics: Vec<Simple>,
+    /// What py-spy says, if it was asked.
+    pub beside: Option<Vec<String>>,
     /// The part of the CPUs that others used.
     pub foreign: Vec<f64>,
 }
@@ -97,7 +102,9 @@ impl Series {
             verdicts: BTreeMap::new(),
             right_kind: 0,
             right_culprit: 0,
+            headline: String::new(),
             metrics: vec![Simple::default(); METRICS.len()],
+            beside: None,
             foreign: Vec::new(),
         };
         for _ in 0..rounds {
@@ -110,6 +117,7 @@ impl Series {
             series.foreign.push(load.foreign());
             series.add(&recording);
         }
+        series.beside = beside::said(workload);
         series
     }
 
@@ -134,6 +142,7 @@ impl Series {
             }
         }
         let kind = report["verdict"]["kind"].as_str().unwrap_or("none").to_owned();
+        self.headline = report["verdict"]["headline"].as_str().unwrap_or_default().to_owned();
         *self.verdicts.entry(kind).or_default() += 1;
         self.right_kind += usize::from(checks::verdict(self.workload, report).is_empty());
         self.right_culprit += usize::from(checks::culprit(self.workload, report).is_empty());

@@ -298,7 +298,10 @@ pub fn predicted(change: &Change, recording: &Recording) -> Result<f64, String> 
         .ok_or_else(|| format!("{}: there is no such object", change.name))?;
     let answer = whatif(&recording.trace(), &name);
     let answer = answer.as_ref().unwrap_or(&recording.report["whatif"]);
-    speedup(answer, &name).ok_or_else(|| format!("{}: {answer}", change.name))
+    speedup(answer, &name).ok_or_else(|| match answer["refused"].as_str() {
+        Some(why) => why.to_owned(),
+        None => format!("{}: {answer}", change.name),
+    })
 }
 
 /// The speedup in whatever row of an answer is about this change.

@@ -139,6 +139,16 @@ fn command(workload: &Workload, instead: &[&str], cpus: u32) -> Vec<String> {
     command
 }
 
+/// Whether Python runs it.
+pub fn is_python(workload: &Workload) -> bool {
+    matches!(workload.program, Program::Python(_))
+}
+
+/// The command of a workload as it stands in the table.
+pub fn command_of(workload: &Workload) -> Vec<String> {
+    command(workload, workload.arguments, 0)
+}
+
 /// A list of that many of the CPUs that we may use.
 fn first_cpus(count: u32) -> String {
     let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
