@@ -142,7 +142,8 @@ impl Series {
             }
         }
         let kind = report["verdict"]["kind"].as_str().unwrap_or("none").to_owned();
-        self.headline = report["verdict"]["headline"].as_str().unwrap_or_default().to_owned();
+        let headline = report["verdict"]["headline"].as_str();
+        headline.unwrap_or_default().clone_into(&mut self.headline);
         *self.verdicts.entry(kind).or_default() += 1;
         self.right_kind += usize::from(checks::verdict(self.workload, report).is_empty());
         self.right_culprit += usize::from(checks::culprit(self.workload, report).is_empty());
