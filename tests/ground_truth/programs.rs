@@ -140,11 +140,13 @@ fn command(workload: &Workload, instead: &[&str], cpus: u32) -> Vec<String> {
 }
 
 /// Whether Python runs it.
+#[allow(dead_code, reason = "shared with the bench, which puts py-spy beside")]
 pub fn is_python(workload: &Workload) -> bool {
     matches!(workload.program, Program::Python(_))
 }
 
 /// The command of a workload as it stands in the table.
+#[allow(dead_code, reason = "shared with the bench, which puts py-spy beside")]
 pub fn command_of(workload: &Workload) -> Vec<String> {
     command(workload, workload.arguments, 0)
 }

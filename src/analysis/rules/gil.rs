@@ -58,8 +58,9 @@ fn judge(evidence: &Evidence, gil: &Object) -> Option<Finding> {
             words::why_not_known(evidence, "nogil")
         ),
     };
+    let takers = words::they(takers(evidence, gil), "thread", "take");
     let headline = format!(
-        "{waiters} take turns under Python's GIL: for {part} of the run one of them had to wait for \
+        "{takers} turns under Python's GIL: for {part} of the run one of them had to wait for \
          it while {ran_names} ran; {outcome}"
     );
     let severity = if real { Severity::Bottleneck } else { Severity::Cost };
@@ -96,6 +97,12 @@ fn letting_go(evidence: &Evidence, gil: &Object) -> String {
         words::percent(forced),
         facts.waits,
     )
+}
+
+/// Threads that wait for it as a matter of course, and not now and then.
+fn takers(evidence: &Evidence, gil: &Object) -> u64 {
+    let most = evidence.waiters(gil.id).map(|(_, _, ns)| ns).max().unwrap_or(0);
+    evidence.waiters(gil.id).filter(|&(_, _, ns)| ns >= most.div_ceil(20)).count() as u64
 }
 
 /// Threads of the interpreter that used most CPU time.
