@@ -397,7 +397,8 @@ fn grown(lives: &mut Vec<Life>, thread: ThreadId) -> &mut Life {
 fn released(interval: &Interval) -> bool {
     let (Some(waker), Some(call)) = (interval.waker, interval.call) else { return false };
     let futex = |number: u16| syscall_name(number).is_some_and(|name| name.starts_with("futex"));
-    let word = call.futex_word().map(|word| word.address);
+    let one = waker.call.and_then(|number| call.one_of_several(number, waker.arg0));
+    let word = one.unwrap_or(call).futex_word().map(|word| word.address);
     waker.call.is_some_and(futex) && word == Some(waker.arg0)
 }
 

@@ -34,15 +34,32 @@ pub struct FutexWord {
 }
 
 impl Call {
+    const FUTEX: u16 = 202;
+    const FUTEX_WAIT: u16 = 455;
+
+    /// For a wait for any of several futex words (`futex_waitv`): the same as a wait for the one that
+    /// `waker`, a system call, let go of. `None` for any other call, and any other waker.
+    pub fn one_of_several(&self, waker: u16, word: u64) -> Option<Self> {
+        const FUTEX_WAITV: u16 = 449;
+        const FUTEX_WAKE: u16 = 454;
+        let wakes = matches!(waker, Self::FUTEX | FUTEX_WAKE);
+        let (number, arg1, arg2) = (Self::FUTEX_WAIT, 0, 0);
+        (self.number == FUTEX_WAITV && wakes).then_some(Self {
+            number,
+            arg0: word,
+            arg1,
+            arg2,
+            ..*self
+        })
+    }
+
     /// The futex word that it waits on, where it is a wait on one word. `futex_waitv` has its words
     /// in memory, and what `futex_wait` says about other processes is not recorded.
     pub fn futex_word(&self) -> Option<FutexWord> {
-        const FUTEX: u16 = 202;
-        const FUTEX_WAIT: u16 = 455;
         const PRIVATE: u64 = 128;
         match self.number {
-            FUTEX => Some(FutexWord { address: self.arg0, shared: self.arg1 & PRIVATE == 0 }),
-            FUTEX_WAIT => Some(FutexWord { address: self.arg0, shared: false }),
+            Self::FUTEX => Some(FutexWord { address: self.arg0, shared: self.arg1 & PRIVATE == 0 }),
+            Self::FUTEX_WAIT => Some(FutexWord { address: self.arg0, shared: false }),
             _ => None,
         }
     }

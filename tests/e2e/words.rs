@@ -85,6 +85,26 @@ fn a_lock_is_called_by_its_variable_wherever_that_is() {
 }
 
 #[test]
+fn a_wait_for_any_of_several_words_is_one_for_the_word_that_was_let_go_of() {
+    let tier = Tier::Kernel;
+    if !tier.available() {
+        return;
+    }
+    let run = record(tier, &[truth_program("waitv.c").to_str().expect("UTF-8")]);
+    let condvars = || rows(&run.report, "/objects").iter().filter(|o| o["kind"] == "condvar");
+    assert_eq!(condvars().count(), 2, "{:?}", labels(&run));
+    for (word, waits) in [("second", 60), ("third", 20)] {
+        let address = run.measured(&format!("{word}_at"));
+        let object = condvars().find(|object| number(object, "/address") == address);
+        let object = object.unwrap_or_else(|| panic!("{word}: {:?}", labels(&run)));
+        assert!(number(object, "/waits").abs_diff(waits) <= 1, "{object}");
+        let (found, measured) = (number(object, "/wait_ns"), run.measured(word));
+        assert!(found <= measured && found * 10 >= measured * 9, "{found} of {measured}");
+        assert!(text(object, "/label").contains("`wait_for_any`"), "{object}");
+    }
+}
+
+#[test]
 fn a_static_mutex_of_rust_is_called_by_its_path() {
     let program = truth_program("mutex.rs");
     for tier in Tier::here() {
