@@ -25,7 +25,6 @@ mod intern;
 mod jit;
 mod module;
 mod namer;
-mod object;
 mod resolve;
 mod script;
 mod signal;
@@ -37,7 +36,6 @@ use crate::model::Pid;
 use crate::model::Text;
 
 pub use namer::Namer;
-pub use object::ObjectFile;
 pub use script::Interpreter;
 pub use script::ScriptFrame;
 

@@ -18,6 +18,7 @@
 //! functions stand together, below what native code the innermost one had called.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 
 use super::elf::Elf;
 use super::elf::Source;
@@ -75,6 +76,15 @@ const VERSION: &[u8] = b"Py_Version";
 const EVAL: [&[u8]; 2] = [b"_PyEval_EvalFrameDefault", b"_PyEval_EvalFrameDefault.cold"];
 
 impl Interpreter {
+    /// Of the file of an executable mapping that shows `offset` at `start`; for whoever reads a process
+    /// without recording it. `None` for what is no 64-bit ELF file, or holds no interpreter.
+    pub fn mapped(file: File, path: &Text, start: u64, offset: u64) -> Option<Self> {
+        let source = Source::File(file);
+        let elf = Elf::read(&source)?;
+        let bias = elf.bias(start, offset)?;
+        Some(Self { bias, ..Self::find(&elf, &source, path)? })
+    }
+
     /// Of a file that holds one. Reads the table of what other files may use; the larger one only
     /// of those that hold one.
     pub(super) fn find(elf: &Elf, source: &Source, path: &Text) -> Option<Self> {

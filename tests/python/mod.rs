@@ -15,10 +15,8 @@ use timesink::capture::sys::process_vm::ProcessMemory;
 use timesink::model::Pid;
 use timesink::runtimes::cpython::Module;
 use timesink::runtimes::cpython::Place;
-use timesink::runtimes::cpython::RUNTIME_SYMBOL;
 use timesink::runtimes::cpython::Reader;
-use timesink::runtimes::cpython::VERSION_SYMBOL;
-use timesink::symbols::ObjectFile;
+use timesink::symbols::Interpreter;
 
 /// Not ASCII, so that names of files are met in every form.
 pub const FILE_NAME: &str = "dir/prögram.py";
@@ -106,10 +104,10 @@ impl Python {
             let path = words.nth(2).filter(|path| path.starts_with('/') && rights.contains('x'))?;
             let start = u64::from_str_radix(range.split('-').next()?, 16).ok()?;
             let offset = u64::from_str_radix(offset, 16).ok()?;
-            let file = ObjectFile::read(File::open(path).ok()?)?;
-            let [runtime, version] = file.variables([RUNTIME_SYMBOL, VERSION_SYMBOL]);
-            let section = file.python_runtime_section();
-            Place::of(&Module { path, bias: file.bias(start, offset)?, runtime, section, version })
+            let file = File::open(path).ok()?;
+            let found = Interpreter::mapped(file, &path.into(), start, offset)?;
+            let Interpreter { bias, runtime, section, version, .. } = found;
+            Place::of(&Module { path, bias, runtime, section, version })
         })
     }
 

@@ -2,13 +2,6 @@
 
 use super::Version;
 
-/// The variable of which everything else is found.
-pub const RUNTIME_SYMBOL: &str = "_PyRuntime";
-/// The version as a number, since 3.11.
-pub const VERSION_SYMBOL: &str = "Py_Version";
-/// The section that holds nothing but `_PyRuntime`, since 3.11.
-pub const RUNTIME_SECTION: &str = ".PyRuntime";
-
 /// What is known of a file that a process has mapped. Addresses are those that the file was
 /// linked to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,11 +10,11 @@ pub struct Module<'a> {
     pub path: &'a str,
     /// How far it lies from where it was linked to, in this process.
     pub bias: u64,
-    /// Where it defines [`RUNTIME_SYMBOL`] (`.dynsym` has it, even in stripped builds).
+    /// Where it defines `_PyRuntime`, of which everything else is found (`.dynsym` has it, even in stripped builds).
     pub runtime: Option<u64>,
-    /// Where its section [`RUNTIME_SECTION`] is.
+    /// Where its section `.PyRuntime` is, which holds nothing else (since 3.11).
     pub section: Option<u64>,
-    /// Where it defines [`VERSION_SYMBOL`].
+    /// Where it defines `Py_Version`, the version as a number (since 3.11).
     pub version: Option<u64>,
 }
 
