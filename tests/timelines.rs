@@ -302,3 +302,34 @@ fn a_new_thread_is_called_like_the_one_that_made_it() {
     let names: Vec<String> = timelines.threads().iter().map(|t| t.name.to_string()).collect();
     assert_eq!(names, ["python3", "worker", "worker"]);
 }
+
+#[test]
+fn a_process_is_called_by_what_it_was_started_as() {
+    let called = |path: &str, argv: &[&str], name: &str, later: Option<&str>| {
+        let (time, tid, pid) = (Nanos(5), Tid(1), Pid(1));
+        let (parent_tid, parent_pid, how) = (Tid(0), Pid(0), StartKind::Root);
+        let argv = argv.iter().copied().map(Text::from).collect();
+        let mut events = vec![
+            Event::Start(Start { time, tid, pid, parent_tid, parent_pid, how }),
+            Event::Exec(Exec { time, pid, old_tid: tid, path: Text::from(path), argv }),
+            Event::Rename(Rename { time, tid, name: Text::from(name) }),
+        ];
+        let rename = |name| Event::Rename(Rename { time: Nanos(9), tid, name: Text::from(name) });
+        events.extend(later.map(rename));
+        let timelines = walk(&MemoryTrace::new(events), &mut Collected::default());
+        let process = timelines.processes()[0].name.to_string();
+        (process, timelines.threads()[0].name.to_string())
+    };
+    let both = |name: &str| (name.to_owned(), name.to_owned());
+    // A link, a script, and names that the kernel cuts.
+    let link = called("/usr/bin/redis-check-rdb", &["redis-server"], "redis-server", None);
+    assert_eq!(link, both("redis-server"));
+    let script =
+        called("/bin/bash", &["/bin/sh", "./nightly_backup_all.sh"], "nightly_backup_", None);
+    assert_eq!(script, both("nightly_backup_all.sh"));
+    let long = called("/opt/averylongprogramname", &[], "averylongprogra", None);
+    assert_eq!(long, both("averylongprogramname"));
+    // What it calls itself later is its thread's name.
+    let later = called("/usr/bin/worker", &[], "worker", Some("worker-main"));
+    assert_eq!(later, ("worker".to_owned(), "worker-main".to_owned()));
+}

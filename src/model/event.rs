@@ -252,6 +252,23 @@ pub struct Exec {
     pub argv: Vec<Text>,
 }
 
+impl Exec {
+    /// What to call the process, which the kernel calls `name` from then on: by the name that the
+    /// program was started by, be it a script's or a link's. The kernel cuts that to 15 bytes; the
+    /// path or an argument may have all of it.
+    pub fn called(&self, name: &Text) -> Text {
+        const KERNEL_NAME: usize = 15;
+        let path = self.path.base_name();
+        if name.is_empty() {
+            return path;
+        }
+        let mut whole = std::iter::once(path).chain(self.argv.iter().map(Text::base_name));
+        let cut = name.as_bytes().len() == KERNEL_NAME;
+        let found = whole.find(|whole| cut && whole.as_bytes().starts_with(name.as_bytes()));
+        found.unwrap_or_else(|| name.clone())
+    }
+}
+
 /// A thread changed its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rename {

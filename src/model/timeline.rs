@@ -23,6 +23,7 @@ use super::Observation;
 use super::Pid;
 use super::Process;
 use super::ProcessId;
+use super::Rename;
 use super::StackId;
 use super::Start;
 use super::StartKind;
@@ -171,7 +172,7 @@ impl Timelines {
             Event::Exec(exec) => Some(self.on_exec(exec, visit)),
             Event::Rename(rename) => {
                 let thread = self.thread_of(rename.tid)?;
-                self.rename(thread, &rename.name);
+                self.rename(thread, rename);
                 Some(thread)
             }
             Event::Exit(exit) => self.on_exit(exit, visit),
@@ -483,12 +484,14 @@ impl Timelines {
         self.ended.insert(tid, id);
     }
 
-    fn rename(&mut self, id: ThreadId, name: &Text) {
+    fn rename(&mut self, id: ThreadId, rename: &Rename) {
         let thread = &mut self.threads[id.0 as usize];
-        thread.name = name.clone();
         let process = &mut self.processes[thread.process.0 as usize];
-        if Tid::from(process.pid) == thread.tid && process.execs.is_empty() {
-            process.name = name.clone();
+        let lead = Tid::from(process.pid) == thread.tid;
+        let exec = process.execs.last().filter(|exec| lead && exec.time == rename.time);
+        thread.name = exec.map_or_else(|| rename.name.clone(), |exec| exec.called(&rename.name));
+        if lead && (process.execs.is_empty() || exec.is_some()) {
+            process.name.clone_from(&thread.name);
         }
     }
 

@@ -32,6 +32,8 @@ const LEAST_TURNS: u64 = 10;
 const MOST_CAUSES: usize = 3;
 /// From here on it may be the story of the run.
 const MAJOR: f64 = 0.10;
+/// What a replay may promise beyond what can be.
+const TOLERATED: f64 = 1.03;
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
     let mut found: Vec<Finding> = (0..)
@@ -73,12 +75,20 @@ fn judge(evidence: &Evidence, thread: &ThreadRow, turns: &Turns) -> Option<Findi
     let of_cause = sections.filter_map(|chain| {
         evidence.section_gain(chain.iter().map(String::as_str)).filter(|g| evidence.is_real(g))
     });
-    let best = of_cause.chain(of_object).max_by(|a, b| a.speedup.total_cmp(&b.speedup));
+    // A function that is in every turn, or the loop itself, gains more: not by what blocks.
+    let possible = |gain: &Gain| gain.speedup <= without(evidence, turns) * TOLERATED;
+    let gains = of_cause.chain(of_object).filter(possible);
+    let best = gains.max_by(|a, b| a.speedup.total_cmp(&b.speedup));
     if best.is_some() {
         finding.severity = Severity::Bottleneck;
         finding = finding.with_gain(best);
     }
     Some(finding)
+}
+
+/// How much faster the run would be with no long turns at all, at most.
+fn without(evidence: &Evidence, turns: &Turns) -> f64 {
+    1.0 / (1.0 - evidence.of_wall(turns.long_ns)).max(0.01)
 }
 
 /// The finding about long turns.

@@ -282,10 +282,8 @@ fn exec(event: &layout::ExecEvent, rest: &[u8], jobs: &mut Jobs, sink: Sink<'_>)
     }
     let old_tid = Tid(event.old_tid);
     sink(Record::Event(Event::Exec(Exec { time, pid, old_tid, path, argv })));
-    if root {
-        // Its own rename came before its exec, with which the recording begins.
-        rename(&event.h, &event.comm, sink);
-    }
+    // The kernel renames before it tells of the exec; what the path says may be a link's target.
+    rename(&event.h, &event.comm, sink);
     Some(())
 }
 

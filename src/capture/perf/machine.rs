@@ -82,8 +82,9 @@ struct Thread {
 
 #[derive(Debug, Default)]
 struct Process {
-    /// An exec whose program is not known yet: its first executable mapping follows.
-    exec: Option<Box<Exec>>,
+    /// An exec whose program is not known yet (its first executable mapping follows), and what the
+    /// kernel calls the process from then on.
+    exec: Option<Box<(Exec, Text)>>,
 }
 
 /// State of the recorded tree.
@@ -336,9 +337,8 @@ impl Machine {
         }
         self.settle_exec(pid, None, out);
         let (path, argv) = comm.command.unwrap_or_default();
-        let exec = Box::new(Exec { time, pid, old_tid, path, argv });
-        self.processes.entry(pid).or_default().exec = Some(exec);
-        out(rename(time, leader, comm.name));
+        let exec = Exec { time, pid, old_tid, path, argv };
+        self.processes.entry(pid).or_default().exec = Some(Box::new((exec, comm.name)));
     }
 
     /// When another thread than the leader calls exec, all others end first, the leader
@@ -367,9 +367,10 @@ impl Machine {
     /// anything else, so the first mapping names it without a race; what `/proc` said is kept
     /// only if it agrees: the process may have gone through another exec by then.
     fn settle_exec(&mut self, pid: Pid, path: Option<&Text>, out: &mut dyn FnMut(Output)) {
-        let Some(mut exec) = self.processes.get_mut(&pid).and_then(|p| p.exec.take()) else {
+        let Some(waits) = self.processes.get_mut(&pid).and_then(|p| p.exec.take()) else {
             return;
         };
+        let (mut exec, name) = *waits;
         if let Some(path) = path
             && exec.path != *path
         {
@@ -386,7 +387,9 @@ impl Machine {
             at_base: 0,
             at_sysinfo_ehdr: 0,
         })));
-        out(Output::Event(Event::Exec(*exec)));
+        let time = exec.time;
+        out(Output::Event(Event::Exec(exec)));
+        out(rename(time, pid.into(), name));
     }
 
     /// Ends the recording at `time`: closes what is open. `books` gives the kernel's counts

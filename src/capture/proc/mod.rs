@@ -180,7 +180,13 @@ impl ProcSource {
             let Some(path) = change.exec else { continue };
             let time = self.tree.root_exec(pid).unwrap_or(now);
             let argv = procfs::argv(pid);
-            self.batch.push(Event::Exec(Exec { time, pid, old_tid: pid.into(), path, argv }));
+            let tid = pid.into();
+            self.batch.push(Event::Exec(Exec { time, pid, old_tid: tid, path, argv }));
+            if let Some(stat) =
+                procfs::read_task(pid, tid, "stat").and_then(|t| procfs::parse_stat(&t))
+            {
+                self.batch.push(Event::Rename(Rename { time, tid, name: stat.comm }));
+            }
             if let Some(image) = procfs::image(pid) {
                 naming.send(Job::Exec(image));
             }
