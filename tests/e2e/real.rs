@@ -3,6 +3,7 @@
 use crate::program::Tier;
 use crate::program::Timesink;
 use crate::program::installed;
+use crate::program::timesink;
 use crate::report::assert_adds_up;
 use crate::report::assert_no_run_missed;
 use crate::report::number;
@@ -130,6 +131,25 @@ fn nginx_under_load() {
     let path = format!("/usr/sbin:{}", std::env::var("PATH").unwrap_or_default());
     let script = format!("PATH={path}; . ./drive.sh");
     on_each_tier(&["/usr/sbin/nginx", "wrk"], fill, &["bash", "-c", &script], any);
+}
+
+/// A process that ends because another one told it to goes on after its last wait, to its end, which
+/// somebody else may wait for: the run can be replayed.
+#[test]
+fn a_script_that_ends_what_it_started_is_replayed() {
+    if !installed(&["bash"]) || !Tier::Kernel.available() {
+        return;
+    }
+    let script = "sleep 100 & p=$!; sleep 0.3; kill $p; wait $p; exit 0";
+    let run = Timesink::on(Tier::Kernel).record(&["bash", "-c", script]);
+    let trace = run.out().join("trace.timesink").display().to_string();
+    let asked = ["whatif", &trace, "--change", "cpus=4", "--format", "json"];
+    let (code, answer, complaint) = timesink(&asked);
+    assert_eq!(code, 0, "{complaint}");
+    let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+    assert!(answer["refused"].is_null(), "{answer}");
+    let error = answer["identity"]["error"].as_f64().expect("a replay");
+    assert!(error.abs() < 0.02, "{answer}");
 }
 
 fn free_port() -> u16 {

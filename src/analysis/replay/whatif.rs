@@ -427,9 +427,11 @@ fn root_thread(facts: &Facts) -> ThreadId {
 }
 
 /// Which threads ended by themselves, and were not killed by the end of their process: those
-/// are woken from whatever they wait for by the thread that ends it.
+/// are woken from whatever they wait for by the thread of it that ends it. Who is woken by the signal
+/// of another process goes on, if only to its end.
 fn ends(facts: &Facts, root: ThreadId) -> Vec<bool> {
     const DEATH: Nanos = Nanos(5_000_000);
+    let process_of = |id: ThreadId| facts.history.life(id).and_then(|life| life.process);
     let end_of = |id: ThreadId| facts.history.life(id).map_or(Nanos::ZERO, |life| life.end);
     let killed = |id: ThreadId| {
         let last = facts.history.last_stay(id);
@@ -438,6 +440,7 @@ fn ends(facts: &Facts, root: ThreadId) -> Vec<bool> {
             Ender::Thread(killer) => {
                 !stay.released
                     && killer != id
+                    && process_of(killer) == process_of(id)
                     && stay.woken > stay.off
                     && end_of(id) <= stay.on + DEATH
                     && stay.on <= end_of(killer)
