@@ -338,6 +338,16 @@ impl ThreadRow {
     }
 }
 
+impl Report {
+    /// What to call a thread among all others: with its id, where another one is called the same.
+    pub fn told_apart(&self, id: u32) -> Option<String> {
+        let thread = self.threads.iter().find(|thread| thread.id == id)?;
+        let name = thread.called();
+        let alone = self.threads.iter().filter(|other| other.called() == name).count() < 2;
+        Some(if alone { name } else { format!("{name} [{}]", thread.tid) })
+    }
+}
+
 /// Context switches of a thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Switches {

@@ -27,7 +27,7 @@ pub const RULE: Rule = Rule {
 };
 
 /// A loop has turned at least so often.
-const LEAST_TURNS: u64 = 10;
+const LEAST_TURNS: u64 = 30;
 /// Causes told of.
 const MOST_CAUSES: usize = 3;
 /// From here on it may be the story of the run.

@@ -4,6 +4,7 @@ use super::Text;
 use super::percent;
 use crate::analysis::Holder;
 use crate::analysis::Object;
+use crate::analysis::Report;
 use crate::analysis::names;
 use crate::model::Nanos;
 use crate::model::State;
@@ -15,7 +16,7 @@ const MOST_NAMED: usize = 3;
 const WORTH: f64 = 0.02;
 
 impl Text<'_> {
-    pub(super) fn holders(&mut self, object: &Object) -> io::Result<()> {
+    pub(super) fn holders(&mut self, report: &Report, object: &Object) -> io::Result<()> {
         let whole = Nanos(object.wait_ns);
         let share = |holder: &Holder| Nanos(holder.blamed_ns).share_of(whole);
         let worth: Vec<&Holder> =
@@ -26,7 +27,11 @@ impl Text<'_> {
         let mut texts: Vec<String> = worth
             .iter()
             .take(MOST_NAMED)
-            .map(|holder| format!("{} {} ({})", holder.name, percent(share(holder)), doing(holder)))
+            .map(|holder| {
+                let name =
+                    report.told_apart(holder.thread).unwrap_or_else(|| holder.name.to_string());
+                format!("{name} {} ({})", percent(share(holder)), doing(holder))
+            })
             .collect();
         let more = worth.len().saturating_sub(MOST_NAMED);
         if more > 0 {

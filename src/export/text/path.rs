@@ -42,8 +42,8 @@ impl Text<'_> {
             .take(MOST_THREADS)
             .filter(|on| Nanos(on.ns).share_of(whole) >= WORTH)
             .filter_map(|on| {
-                let thread = report.threads.iter().find(|thread| thread.id == on.id)?;
-                Some(format!("{} {}", thread.called(), percent(Nanos(on.ns).share_of(whole))))
+                let name = report.told_apart(on.id)?;
+                Some(format!("{name} {}", percent(Nanos(on.ns).share_of(whole))))
             })
             .collect();
         self.wrapped("  through ", &threads.join(", "))
