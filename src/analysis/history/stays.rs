@@ -344,7 +344,13 @@ mod tests {
             for hint in [0, i / 2, i, i + 1, i + 7, 9999] {
                 assert_eq!(stays.first_ending_after_near(one.off, hint), i);
                 assert_eq!(stays.first_ending_after_near(one.on, hint), i + 1);
+                assert_eq!(stays.before_near(one.on, hint), Some(i));
+                assert_eq!(stays.before_near(one.off, hint), i.checked_sub(1));
             }
+        }
+        let all_from = |first| all.iter().skip(first).copied();
+        for first in [0, 1, 1023, 1024, 2500, 3000, 4000] {
+            assert!(stays.from(first).eq(all_from(first)));
         }
         assert_eq!(stays.before(Nanos(0)), None);
         assert_eq!(stays.try_get(3000), None);
