@@ -13,6 +13,7 @@ mod whatif;
 
 use crate::analysis::Question;
 use crate::analysis::StackKind;
+use crate::analysis::analyse;
 use crate::analysis::analyse_focused;
 use crate::analysis::rules;
 use crate::cli::Cli;
@@ -119,11 +120,23 @@ fn flamegraph(args: &Flamegraph) -> Result<u8> {
     to_output(args.output.as_deref(), &mut |out| export::flamegraph::write(&trace, kind, out))
 }
 
+/// Largest trace, bytes, that is analysed to be exported with its critical path: a few seconds.
+const MOST_ANALYSED: u64 = 64 << 20;
+
 fn convert(args: &Export) -> Result<u8> {
     not_the_trace(&args.trace, args.output.as_deref())?;
-    let (trace, _) = open(&args.trace)?;
+    let (trace, bytes) = open(&args.trace)?;
+    if matches!(args.to, ExportFormat::Perfetto) && bytes > MOST_ANALYSED {
+        terminal::say(
+            "timesink: note: the critical path is left out, as the trace is large; the \
+             trace.pftrace that `timesink run` writes has it",
+        );
+    }
     to_output(args.output.as_deref(), &mut |out| match args.to {
-        ExportFormat::Perfetto => outputs::perfetto(&trace, None, out),
+        ExportFormat::Perfetto => {
+            let report = (bytes <= MOST_ANALYSED).then(|| analyse(&trace, Some(bytes)));
+            outputs::perfetto(&trace, report.as_ref(), out)
+        }
         ExportFormat::Chrome => outputs::chrome(&trace, None, out),
         ExportFormat::Folded => export::folded::write(&trace, stacks_of(args.of), out),
     })

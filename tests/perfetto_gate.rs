@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use timesink::analysis::Report;
+use timesink::analysis::analyse;
 use timesink::export::chrome;
 use timesink::export::perfetto;
 use timesink::model::*;
@@ -375,6 +377,69 @@ fn waits_spans_and_names_are_drawn_as_they_were() {
         assert_eq!(shown, names, "{name}");
         assert_eq!(answers[3], vec![vec![Value::from("drawn")]], "{name}");
         assert_eq!(answers[4].len(), 1, "{name}: the run has its bar");
+    }
+}
+
+/// The slices of the path: start, length, state, name.
+fn path_slices(
+    dist: &Path,
+    trace: &MemoryTrace,
+    report: &Report,
+) -> Vec<(i64, i64, String, String)> {
+    let mut bytes = Vec::new();
+    perfetto::write(trace, Some(report), &perfetto::Options::default(), &mut bytes)
+        .expect("memory takes all");
+    let slices = "select s.ts, s.dur, s.category, s.name from slice s join track k on k.id = s.track_id \
+                  where k.name = 'critical path' order by 1";
+    let lossy = trace.events.iter().any(|event| matches!(event, Event::Lost(_)));
+    let answers = ask(dist, "t.pftrace", &bytes, &[STATS, slices]);
+    assert_eq!(complaints(&answers[0], lossy), Vec::<&str>::new());
+    let slice = |row: &Vec<Value>| {
+        (int(&row[0]), int(&row[1]), text(&row[2]).to_owned(), text(&row[3]).to_owned())
+    };
+    answers[1].iter().map(slice).collect()
+}
+
+#[test]
+fn the_critical_path_is_one_track_as_long_as_the_run() {
+    let Some(dist) = engine_or_skip() else { return };
+    for (name, trace) in traces() {
+        let mut report = analyse(&trace, None);
+        let (start, end) = Truth::of(&trace).rows.window();
+        let check = |slices: &[(i64, i64, String, String)]| {
+            let last = slices.iter().fold(start.0 as i64, |now, slice| {
+                assert_eq!(slice.0, now, "{name}: no hole and no overlap");
+                now + slice.1
+            });
+            assert_eq!(last, end.0 as i64, "{name}");
+            let sum: i64 = slices.iter().map(|slice| slice.1).sum();
+            assert_eq!(sum as u64, report.wall_ns, "{name}");
+        };
+        let slices = path_slices(&dist, &trace, &report);
+        check(&slices);
+        for (state, time) in report.path.states.0.iter() {
+            let of_state = slices.iter().filter(|slice| slice.2 == state.name());
+            assert_eq!(
+                of_state.map(|slice| slice.1).sum::<i64>() as u64,
+                time.0,
+                "{name}: {state}"
+            );
+        }
+        let step = &report.critical_path[0];
+        let thread = &report.threads[step.thread as usize].name;
+        assert!(slices[0].3.starts_with(&format!("{thread}: {}", step.state)), "{}", slices[0].3);
+
+        // What a report does not list is there all the same.
+        let mut nth = 0;
+        report.critical_path.retain(|_| {
+            nth += 1;
+            nth % 3 != 0
+        });
+        let slices = path_slices(&dist, &trace, &report);
+        let short = slices.iter().filter(|slice| slice.3.starts_with("steps too short")).count();
+        assert_eq!(short, nth / 3, "{name}");
+        assert_eq!(slices.len(), nth, "{name}");
+        check(&slices);
     }
 }
 

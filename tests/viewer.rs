@@ -11,9 +11,13 @@ use std::path::PathBuf;
 use std::process::Command;
 use timesink::analysis::Report;
 use timesink::analysis::StackKind;
+use timesink::model::Context;
+use timesink::model::Event;
 use timesink::model::MemoryTrace;
 use timesink::model::Nanos;
 use timesink::model::State;
+use timesink::model::Tid;
+use timesink::model::Waker;
 
 fn page_of(trace: &MemoryTrace, headline: &str) -> (Report, Vec<u8>) {
     let report = scene::report_of(trace, headline);
@@ -191,6 +195,7 @@ fn hostile_names_are_shown_and_never_run() {
         assert!(ns(&seen["wide"][width.to_string()]) <= width, "no sideways scrolling at {width}");
     }
 
+    assert_eq!(seen["path"]["shown"], false, "a report without a path has no switch for it");
     // The first lane is the main thread's: in the middle of the run it waits for its child.
     assert!(
         seen["timeline"]["tip"]
@@ -213,6 +218,47 @@ fn hostile_names_are_shown_and_never_run() {
         assert!(shown("</script><script>alert(2)</script> ("), "{name}: {titles:?}");
         assert!(shown(" = "), "{name} tells times");
     }
+}
+
+#[test]
+fn the_critical_path_is_drawn_over_the_lanes_and_can_be_hidden() {
+    let Some(browser) = Browser::find() else { return };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut trace = scene::contended(50);
+    // Each worker's waits for the lock are ended by the other one, and the join by the second.
+    for event in &mut trace.events {
+        if let Event::Interval(interval) = event
+            && let Some(word) = interval.call.and_then(|call| call.futex_word())
+        {
+            let by = if interval.tid == Tid(4102) { 4101 } else { 4102 };
+            let (tid, call) = (Tid(by), interval.call.map(|call| call.number));
+            let context = Context::Task;
+            interval.waker = Some(Waker { tid, in_tree: true, context, call, arg0: word.address });
+        }
+    }
+    let report = timesink::analysis::analyse(&trace, None);
+    let file = directory.path().join("report.html");
+    let mut page = Vec::new();
+    timesink::export::html::write(&report, &trace, &mut page).expect("a Vec takes all");
+    std::fs::write(&file, page).expect("writable");
+    let seen = browser.drive(&file, &[]);
+    assert_eq!(seen["problems"], Value::Array(vec![]));
+    let path = &seen["path"];
+    assert_eq!(path["shown"], true);
+    let number = |value: &Value| value.as_str().and_then(|text| text.parse::<u64>().ok());
+    let listed: u64 = report.critical_path.iter().map(|step| step.ns).sum();
+    assert_eq!(number(&path["on"]["pathNs"]), Some(listed), "every step is in a line");
+    assert_eq!(listed + report.path.folded.0.total().0, report.wall_ns);
+    assert!(number(&path["on"]["handOvers"]) > Some(0), "{path}");
+    assert!(
+        number(&path["on"]["pathPieces"]) <= Some(2 * 1400 / 6),
+        "no more than there are columns"
+    );
+    let ink = |look: &str| ns(&path[look]["pixels"]);
+    assert!(ink("on") > ink("off") + 1000, "the line can be hidden: {path}");
+    assert_eq!(ink("again"), ink("on"), "and shown again");
+    assert!(path["says"].as_str().is_some_and(|says| says.contains("as long as the run")));
+    assert!(path["tip"].as_str().is_some_and(|tip| tip.contains("on the critical path")), "{path}");
 }
 
 #[test]

@@ -175,6 +175,7 @@ function drawLanes() {
     context.fillRect(GUTTER, top, width - GUTTER, ROW - PAD);
     drawLane(context, lane, width, top);
   }
+  drawPath(context, width, scrolled);
   drawCursor(context, width, height);
 }
 
@@ -209,7 +210,10 @@ function lanesTip(event, x) {
       el('div', {}, row.process.argv.join(' ').slice(0, 400)), el('div', { class: 'exact' }, 'press to fold its threads')]);
   }
   const index = x < GUTTER ? -1 : itemAt(row.lane, timeAt(x, box.clientWidth));
-  if (index >= 0) return showTip(event.clientX, event.clientY, describe(row.thread, row.lane, index));
+  if (index >= 0) {
+    const onPath = pathTip(row.thread, timeAt(x, box.clientWidth));
+    return showTip(event.clientX, event.clientY, [...describe(row.thread, row.lane, index), onPath].filter(Boolean));
+  }
   const life = row.thread.end_ns - row.thread.start_ns;
   return showTip(event.clientX, event.clientY, [el('b', {}, `${called(row.thread)} ${row.thread.tid}`),
     el('div', {}, `lived ${time(life)}, from ${instant(row.thread.start_ns)} of the run`), stateBar(row.thread.states, life, false)]);
@@ -239,5 +243,5 @@ function startLanes() {
     const states = nonZero(LANES.hidden.states).slice(0, 4).map(([i, ns]) => `${STATES[i].name} ${time(ns)}`).join(', ');
     notes.push(`Lanes are drawn for the ${count(LANES.threads.length)} longest-lived threads; the ${count(LANES.hidden.threads)} others lived ${time(LANES.hidden.thread_ns)} together (${states}) and stand in the table below.`);
   }
-  $('#timeline .note').textContent = notes.join(' ');
+  $('#timeline .thinned').textContent = notes.join(' ');
 }

@@ -6,6 +6,7 @@ drawBudget();
 wireTimeline();
 startCpus();
 startLanes();
+startPath();
 startFlames();
 drawThreads();
 drawObjects();

@@ -63,6 +63,9 @@ fn is_wait(stay: &Stay) -> bool {
 
 /// The waits of all threads for a GIL, thread by thread, each in order.
 pub fn waits(history: &History) -> Vec<GilWait> {
+    if !history.has(State::Gil) {
+        return Vec::new();
+    }
     let mut let_go: BTreeMap<ThreadId, Vec<Nanos>> = BTreeMap::new();
     for (id, _) in history.lives() {
         for stay in history.stays(id, Nanos::ZERO) {

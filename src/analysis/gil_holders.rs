@@ -58,6 +58,9 @@ enum Change {
 impl Gils {
     /// From the lives of all threads.
     pub fn of(history: &History) -> Self {
+        if !history.has(State::Gil) {
+            return Self::default();
+        }
         let mut changes: FastMap<ObjectIndex, Vec<(Nanos, Change, ThreadId)>> = FastMap::default();
         for (thread, _) in history.lives() {
             let mut last: Option<Stay> = None;

@@ -32,6 +32,7 @@ use crate::model::ThreadId;
 use crate::model::Tid;
 use crate::model::WaitStack;
 use crate::model::Waker;
+use crate::model::is_futex;
 use crate::model::syscall_name;
 pub use stays::Ender;
 pub use stays::Left as Reason;
@@ -162,14 +163,30 @@ impl History {
         self.states.get(object as usize).copied().unwrap_or(State::Unknown)
     }
 
+    /// Whether anything was waited for in that state: spares looking through all stays for it.
+    pub fn has(&self, state: State) -> bool {
+        self.states.contains(&state)
+    }
+
     /// The stretch of a thread's life that ends at or contains `time`: `start < time <= end`.
     /// `None` before its first instant and after its last.
     pub fn piece_before(&self, thread: ThreadId, time: Nanos) -> Option<Piece> {
+        self.piece_before_near(thread, time, &mut 0)
+    }
+
+    /// The same for those who look at a thread again and again: `near` is the stay found last.
+    pub fn piece_before_near(
+        &self,
+        thread: ThreadId,
+        time: Nanos,
+        near: &mut usize,
+    ) -> Option<Piece> {
         let life = self.life(thread)?;
         if time <= life.start || time > life.end {
             return None;
         }
-        let index = life.stays.before(time);
+        let index = life.stays.before_near(time, *near);
+        *near = index.unwrap_or(0);
         Some(match index.map(|index| (index, life.stays.get(index))) {
             Some((_, stay)) if stay.on >= time => self.piece_of(self.known(stay), time),
             Some((index, stay)) => {
@@ -219,14 +236,17 @@ impl History {
         let life = self.life(thread);
         let end = life.map_or(Nanos::ZERO, |life| life.end.min(to));
         let mut now = life.map_or(end, |life| life.start.max(from));
-        let mut next = first;
+        let mut stays = self.stays_from(thread, first);
+        let mut next = stays.next();
         std::iter::from_fn(move || {
             let life = life.filter(|_| now < end)?;
-            let piece = match life.stays.try_get(next) {
+            let piece = match next {
                 Some(stay) if stay.off <= now => {
                     // `now` lies in the stay; what follows it is what it is part of.
-                    let piece = self.piece_of(self.known(stay), Nanos(now.0 + 1));
-                    next += usize::from(piece.end == stay.on);
+                    let piece = self.piece_of(stay, Nanos(now.0 + 1));
+                    if piece.end == stay.on {
+                        next = stays.next();
+                    }
                     piece
                 }
                 Some(stay) => running(now, stay.off),
@@ -238,11 +258,41 @@ impl History {
         })
     }
 
+    /// The stretches between two instants in which a thread ran, in order, cut to them. `first` as
+    /// for [`History::pieces_from`].
+    pub fn runs_from(
+        &self,
+        thread: ThreadId,
+        first: usize,
+        from: Nanos,
+        to: Nanos,
+    ) -> impl Iterator<Item = (Nanos, Nanos)> + '_ {
+        let life = self.life(thread);
+        let end = life.map_or(Nanos::ZERO, |life| life.end.min(to));
+        let mut now = life.map_or(end, |life| life.start.max(from));
+        let mut stays = self.stays_from(thread, first);
+        std::iter::from_fn(move || {
+            while now < end {
+                let (off, on) = stays.next().map_or((end, end), |stay| (stay.off, stay.on));
+                let run = (now, off.min(end));
+                now = on;
+                if run.0 < run.1 {
+                    return Some(run);
+                }
+            }
+            None
+        })
+    }
+
     /// A thread's stays off the CPU that end after `from`, in order.
     pub fn stays(&self, thread: ThreadId, from: Nanos) -> impl Iterator<Item = Stay> + '_ {
         let life = self.life(thread);
-        let first = life.map_or(0, |life| life.stays.first_ending_after(from));
-        (first..).map_while(move |index| life?.stays.try_get(index).map(|stay| self.known(stay)))
+        self.stays_from(thread, life.map_or(0, |life| life.stays.first_ending_after(from)))
+    }
+
+    fn stays_from(&self, thread: ThreadId, first: usize) -> impl Iterator<Item = Stay> + '_ {
+        let stays = self.life(thread).map(|life| life.stays.from(first));
+        stays.into_iter().flatten().map(|stay| self.known(stay))
     }
 
     /// A thread's last stay off the CPU.
@@ -369,8 +419,10 @@ impl Life {
     /// The CPU samples taken between two instants.
     pub fn samples_in(&self, from: Nanos, to: Nanos) -> &[Look] {
         let first = self.samples.partition_point(|look| look.time <= from);
-        let last = self.samples.partition_point(|look| look.time <= to);
-        self.samples.get(first..last).unwrap_or_default()
+        let later = &self.samples[first..];
+        // Mostly a short stretch with few or none in it: not worth a second search.
+        let within = later.iter().take_while(|look| look.time <= to).count();
+        &later[..within]
     }
 
     /// The stack of the wait that began at `off`, if one was taken.
@@ -396,10 +448,9 @@ fn grown(lives: &mut Vec<Life>, thread: ThreadId) -> &mut Life {
 /// Whether the waker let go of the very word that was waited for.
 fn released(interval: &Interval) -> bool {
     let (Some(waker), Some(call)) = (interval.waker, interval.call) else { return false };
-    let futex = |number: u16| syscall_name(number).is_some_and(|name| name.starts_with("futex"));
     let one = waker.call.and_then(|number| call.one_of_several(number, waker.arg0));
     let word = one.unwrap_or(call).futex_word().map(|word| word.address);
-    waker.call.is_some_and(futex) && word == Some(waker.arg0)
+    word == Some(waker.arg0) && waker.call.is_some_and(is_futex)
 }
 
 /// In a soft interrupt the current task is only the waker if it was just sending: then its

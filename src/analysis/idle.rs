@@ -2,7 +2,6 @@
 
 use crate::analysis::history::History;
 use crate::model::Nanos;
-use crate::model::State;
 
 /// Steps that the run is cut into.
 const STEPS: u64 = 1 << 16;
@@ -24,10 +23,10 @@ impl IdleCpus {
         let step = wall.div_ceil(STEPS).max(1);
         let mut busy = vec![0_u64; wall.div_ceil(step) as usize];
         for (thread, _) in history.lives() {
-            for piece in history.pieces(thread, start, end) {
-                if piece.state == State::Running {
-                    add(&mut busy, step, (piece.start - start).0, (piece.end - start).0);
-                }
+            for (from, to) in
+                history.runs_from(thread, history.first_stay(thread, start, 0), start, end)
+            {
+                add(&mut busy, step, (from - start).0, (to - start).0);
             }
         }
         let mut sum = 0;
@@ -54,7 +53,12 @@ impl IdleCpus {
         let next = (step + 1).min(last);
         let part = at.saturating_sub((step as u64).saturating_mul(self.step)).min(self.step);
         let free = self.before[next] - self.before[step];
-        self.before[step] + (u128::from(free) * u128::from(part) / u128::from(self.step)) as u64
+        // Only a run of days has steps so long that this needs more than 64 bits.
+        let within = match free.checked_mul(part) {
+            Some(product) => product / self.step,
+            None => (u128::from(free) * u128::from(part) / u128::from(self.step)) as u64,
+        };
+        self.before[step] + within
     }
 }
 

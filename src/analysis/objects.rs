@@ -2,6 +2,7 @@
 
 mod kind;
 mod same;
+mod tally;
 mod words;
 
 use crate::analysis::ends::Ends;
@@ -32,6 +33,7 @@ use kind::kind;
 use kind::named;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use tally::Tally;
 use words::Sort;
 use words::Words;
 
@@ -98,9 +100,7 @@ impl Key {
         };
         Self { state, what }
     }
-}
 
-impl Key {
     /// Whether it is a futex word.
     fn is_word(self) -> bool {
         matches!(self.what, What::Word(..) | What::Shared(..))
@@ -149,37 +149,6 @@ fn child_pid(call: &Call) -> u32 {
     }
 }
 
-/// What is summed up of an object.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// Number of waits.
-    pub waits: u64,
-    /// Time waited.
-    pub time: Nanos,
-    /// The longest wait.
-    pub longest: Nanos,
-    /// Who waited.
-    pub waiters: BTreeSet<ThreadId>,
-    /// The last one, which spares most look-ups in the set.
-    last_waiter: Option<ThreadId>,
-    /// Stacks: how often each was taken, and the time that it stands for.
-    pub sites: BTreeMap<StackId, (u64, Nanos)>,
-}
-
-impl Tally {
-    fn merge(&mut self, other: Self) {
-        self.waits += other.waits;
-        self.time += other.time;
-        self.longest = self.longest.max(other.longest);
-        self.waiters.extend(other.waiters);
-        for (stack, (count, time)) in other.sites {
-            let site = self.sites.entry(stack).or_default();
-            site.0 += count;
-            site.1 += time;
-        }
-    }
-}
-
 /// What becomes of all objects.
 pub struct Rows {
     /// The rows of the report.
@@ -196,6 +165,8 @@ pub struct Rows {
 pub struct Objects {
     index: FastMap<Key, usize>,
     tallies: Vec<(Key, Tally)>,
+    /// The number of the run queue, which every second wait is for.
+    cpus: Option<usize>,
     labels: FastMap<(u32, u64), ObjectInfo>,
     descriptors: FastMap<(Pid, u32), ObjectInfo>,
     words: Words,
@@ -208,15 +179,9 @@ impl Objects {
     pub fn add(&mut self, key: Key, thread: ThreadId, time: Nanos, site: Option<StackId>) -> u32 {
         let index = self.number(key);
         let tally = &mut self.tallies[index].1;
-        tally.waits += 1;
-        tally.time += time;
-        tally.longest = tally.longest.max(time);
-        if tally.last_waiter != Some(thread) {
-            tally.last_waiter = Some(thread);
-            tally.waiters.insert(thread);
-        }
+        tally.add(thread, time);
         if let Some(stack) = site {
-            Self::add_site(tally, stack, time);
+            tally.add_site(stack, time);
         }
         index as u32
     }
@@ -224,13 +189,7 @@ impl Objects {
     /// Counts the stack of a wait.
     pub fn add_stack(&mut self, key: Key, stack: StackId, weight: Nanos) {
         let index = self.number(key);
-        Self::add_site(&mut self.tallies[index].1, stack, weight);
-    }
-
-    fn add_site(tally: &mut Tally, stack: StackId, weight: Nanos) {
-        let site = tally.sites.entry(stack).or_default();
-        site.0 += 1;
-        site.1 += weight;
+        self.tallies[index].1.add_site(stack, weight);
     }
 
     /// Remembers what an inode or descriptor is called.
@@ -247,6 +206,15 @@ impl Objects {
     }
 
     fn number(&mut self, key: Key) -> usize {
+        if key.what == What::Cpus {
+            let cpus = self.cpus.unwrap_or_else(|| self.find(key));
+            self.cpus = Some(cpus);
+            return cpus;
+        }
+        self.find(key)
+    }
+
+    fn find(&mut self, key: Key) -> usize {
         let key = if self.tallies.len() >= MOST_OBJECTS && !self.index.contains_key(&key) {
             Key { state: key.state, what: What::Rest }
         } else {
@@ -349,8 +317,8 @@ const MOST_STACKS: usize = 64;
 fn fold_rest(tallies: &mut Vec<(Key, Tally)>) {
     let mut rest: BTreeMap<State, Tally> = BTreeMap::new();
     while tallies.len() > MOST_ROWS {
-        let Some((key, tally)) = tallies.pop() else { break };
-        let tally = Tally { sites: BTreeMap::new(), ..tally };
+        let Some((key, mut tally)) = tallies.pop() else { break };
+        tally.sites.clear();
         rest.entry(key.state).or_default().merge(tally);
     }
     tallies.extend(rest.into_iter().map(|(state, sum)| (Key { state, what: What::Rest }, sum)));

@@ -19,6 +19,7 @@ use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::ObjectIndex;
 use crate::analysis::history::Piece;
+use crate::model::FastMap;
 use crate::model::Nanos;
 use crate::model::StackId;
 use crate::model::State;
@@ -46,7 +47,7 @@ pub struct Step {
 }
 
 /// What a stretch of the path was.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Part {
     /// The state.
     pub state: State,
@@ -111,10 +112,14 @@ fn last_arriver(
     to: Nanos,
     visit: &mut dyn FnMut(Step),
 ) {
-    let mut walk = LastArriver { history, thread, now: to, from, jumps: 0, held: vec![], visit };
+    let near = vec![0; history.lives().count()];
+    let mut walk =
+        LastArriver { history, thread, now: to, from, jumps: 0, held: vec![], near, visit };
     while walk.now > from {
-        walk.held.retain(|&(since, _)| since < walk.now);
-        match history.piece_before(walk.thread, walk.now) {
+        while walk.held.last().is_some_and(|&(since, _)| since >= walk.now) {
+            walk.held.pop();
+        }
+        match walk.piece() {
             Some(piece) => walk.go_back(&piece),
             None => walk.leave_life(),
         }
@@ -128,12 +133,21 @@ struct LastArriver<'h> {
     from: Nanos,
     /// Jumps since time last moved: threads may have woken each other at one instant.
     jumps: usize,
-    /// Locks that were waited for, from an instant on, until the path came into their holder.
+    /// Locks that were waited for, from an instant on, until the path came into their holder; by
+    /// that instant.
     held: Vec<(Nanos, ObjectIndex)>,
+    /// The stay in which each thread was found last.
+    near: Vec<usize>,
     visit: &'h mut dyn FnMut(Step),
 }
 
 impl LastArriver<'_> {
+    /// What the present thread did until now.
+    fn piece(&mut self) -> Option<Piece> {
+        let near = self.near.get_mut(self.thread.0 as usize)?;
+        self.history.piece_before_near(self.thread, self.now, near)
+    }
+
     fn go_back(&mut self, piece: &Piece) {
         let history = self.history;
         let waker = ended_by(piece, self.thread)
@@ -145,7 +159,8 @@ impl LastArriver<'_> {
         if piece.state == State::Lock
             && let Some(object) = piece.object()
         {
-            self.held.push((piece.start, object));
+            let lock = (piece.start, object);
+            self.held.insert(self.held.partition_point(|held| *held < lock), lock);
         }
         // The wake-up by a thread that ends comes a little after its last instant.
         let last = life.end.max(piece.start);
@@ -192,10 +207,8 @@ fn ended_by(piece: &Piece, thread: ThreadId) -> Option<ThreadId> {
 /// Gives a step, cut where a lock began to be waited for, so that each part is under one lock.
 fn give_in_parts(step: Step, held: &[(Nanos, ObjectIndex)], visit: &mut dyn FnMut(Step)) {
     let mut end = step.end;
-    let mut locks: Vec<(Nanos, ObjectIndex)> = held.to_vec();
     // The lock whose wait began last is the innermost: the earlier ones wait for it too.
-    locks.sort_unstable();
-    while let Some((since, lock)) = locks.pop() {
+    for &(since, lock) in held.iter().rev() {
         if since >= end {
             continue;
         }
@@ -260,6 +273,9 @@ impl Bounded<'_> {
 struct Sink<'h> {
     history: &'h History,
     path: Path,
+    /// [`Path::sums`] and [`Path::samples`] while they grow: kept by hash, as every step asks for them.
+    sums: FastMap<(ThreadId, Part), Nanos>,
+    samples: FastMap<StackId, Nanos>,
     open: Option<Step>,
     /// The shortest of those kept comes out first.
     longest: BinaryHeap<Reverse<(Nanos, Reverse<Nanos>, Step)>>,
@@ -267,7 +283,14 @@ struct Sink<'h> {
 
 impl<'h> Sink<'h> {
     fn new(history: &'h History) -> Self {
-        Self { history, path: Path::default(), open: None, longest: BinaryHeap::new() }
+        Self {
+            history,
+            path: Path::default(),
+            sums: FastMap::default(),
+            samples: FastMap::default(),
+            open: None,
+            longest: BinaryHeap::new(),
+        }
     }
 
     /// Takes the next step, going backwards in time.
@@ -291,20 +314,27 @@ impl<'h> Sink<'h> {
         let Some(step) = step else { return };
         let time = step.end - step.start;
         let part = Part { state: step.state, object: step.object, under: step.under };
-        *self.path.sums.entry((step.thread, part)).or_default() += time;
+        *self.sums.entry((step.thread, part)).or_default() += time;
         if step.state == State::Running
             && let Some(life) = self.history.life(step.thread)
         {
             for look in life.samples_in(step.start, step.end) {
-                *self.path.samples.entry(look.stack).or_default() += Nanos(look.weight.into());
+                *self.samples.entry(look.stack).or_default() += Nanos(look.weight.into());
             }
         }
-        self.longest.push(Reverse((time, Reverse(step.start), step)));
-        if self.longest.len() > MOST_STEPS
-            && let Some(Reverse((time, _, step))) = self.longest.pop()
-        {
-            self.path.folded[step.state] += time;
+        let ranked = Reverse((time, Reverse(step.start), step));
+        if self.longest.len() < MOST_STEPS {
+            self.longest.push(ranked);
+            return;
         }
+        let mut folded = ranked;
+        if let Some(mut shortest) = self.longest.peek_mut()
+            && folded < *shortest
+        {
+            std::mem::swap(&mut *shortest, &mut folded);
+        }
+        let Reverse((time, _, step)) = folded;
+        self.path.folded[step.state] += time;
     }
 
     fn finish(mut self) -> Path {
@@ -312,6 +342,8 @@ impl<'h> Sink<'h> {
         self.keep(last);
         self.path.steps = self.longest.into_iter().map(|Reverse((_, _, step))| step).collect();
         self.path.steps.sort_unstable();
+        self.path.sums = self.sums.into_iter().collect();
+        self.path.samples = self.samples.into_iter().collect();
         self.path
     }
 }

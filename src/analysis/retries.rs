@@ -50,6 +50,8 @@ struct Gap {
     thread: ThreadId,
     from: Nanos,
     to: Nanos,
+    /// The latest `to` of it and of all before it.
+    reach: Nanos,
     /// The wait before it, and for how long.
     before: (Nanos, Nanos),
     /// For how long was waited after it.
@@ -65,6 +67,8 @@ struct Wait {
     thread: ThreadId,
     off: Nanos,
     woken: Nanos,
+    /// The latest `woken` of it and of all before it.
+    reach: Nanos,
     waker: Option<Tid>,
 }
 
@@ -125,7 +129,9 @@ impl Retries {
             return;
         }
         let lock = self.locks.entry(word).or_default();
-        for gap in &mut lock.gaps {
+        // A wait says nothing of gaps that were over before it began.
+        let begin = wait.off.min(wait.woken);
+        for gap in lock.gaps.iter_mut().rev().take_while(|gap| gap.reach >= begin) {
             gap.learn(&wait);
         }
         let tid = segment.interval.map_or(Tid(0), |interval| interval.tid);
@@ -134,15 +140,18 @@ impl Retries {
         let looked = |back: &Back| wait.off > back.since && wait.off - back.since <= MOMENT;
         if let Some(Back { since: from, wait: before }) = back.filter(looked) {
             let (thread, to, after) = (wait.thread, wait.off, wait.length());
-            let mut gap =
-                Gap { tid, thread, from, to, before, after, proved: false, refuted: false };
-            lock.waits.iter().for_each(|wait| gap.learn(wait));
+            let reach = lock.gaps.back().map_or(to, |last| last.reach.max(to));
+            let (proved, refuted) = (false, false);
+            let mut gap = Gap { tid, thread, from, to, reach, before, after, proved, refuted };
+            let since = lock.waits.iter().rev().take_while(|wait| wait.reach >= from);
+            since.for_each(|wait| gap.learn(wait));
             lock.gaps.push_back(gap);
         }
         if woken_by_unlock(segment, word.1) {
             lock.back.insert(wait.thread, Back { since: on, wait: (wait.off, wait.length()) });
         }
-        lock.waits.push_back(wait);
+        let reach = lock.waits.back().map_or(wait.woken, |last| last.reach.max(wait.woken));
+        lock.waits.push_back(Wait { reach, ..wait });
         if lock.waits.len() > MOST_KEPT {
             lock.waits.pop_front();
         }
@@ -199,7 +208,7 @@ fn on_mutex(segment: &Segment) -> Option<(Word, Wait, Nanos)> {
     let open = interval.marks.open && interval.woken.is_none();
     let waker = interval.waker.filter(|_| !open).map(|waker| waker.tid);
     let woken = interval.woken.unwrap_or(interval.on);
-    let wait = Wait { thread: segment.thread, off: interval.off, woken, waker };
+    let wait = Wait { thread: segment.thread, off: interval.off, woken, reach: woken, waker };
     Some(((segment.process, call.arg0), wait, interval.on))
 }
 

@@ -21,7 +21,7 @@ use crate::model::ThreadId;
 use crate::model::Timelines;
 use crate::model::Trace;
 use crate::model::Visitor;
-use crate::model::syscall_name;
+use crate::model::is_futex;
 use crate::model::walk;
 
 /// Which time to look at.
@@ -129,7 +129,7 @@ impl PerThread {
 impl CallKey {
     fn of(call: &Call) -> Self {
         // Other first arguments (a timespec on the stack, say) do not name anything lasting.
-        let futex = syscall_name(call.number).is_some_and(|name| name.starts_with("futex"));
+        let futex = is_futex(call.number);
         let named = futex || call.fd != FdKind::None;
         Self::Call(call.number, if named { call.arg0 } else { 0 })
     }

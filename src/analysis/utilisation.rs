@@ -5,7 +5,6 @@ use crate::analysis::report::Running;
 use crate::analysis::report::Utilisation;
 use crate::model::Nanos;
 use crate::model::Run;
-use crate::model::State;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -38,11 +37,9 @@ fn in_slices(history: &History, slices: u64) -> Utilisation {
             }
             let begin = from.max(life.start);
             *hint = history.first_stay(thread, begin, *hint);
-            for piece in history.pieces_from(thread, *hint, begin, to) {
-                if piece.state == State::Running {
-                    changes.push((piece.start - from).0 << 1 | 1);
-                    changes.push((piece.end - from).0 << 1);
-                }
+            for (start, end) in history.runs_from(thread, *hint, begin, to) {
+                changes.push((start - from).0 << 1 | 1);
+                changes.push((end - from).0 << 1);
             }
         }
         // Who goes at an instant sorts before who comes at it; nobody ran for no time.

@@ -35,12 +35,13 @@ use std::io::Write;
 const PAGE: &str = include_str!("../../viewer/index.html");
 const STYLE: &str = include_str!("../../viewer/style.css");
 /// In this order they make one script.
-const SCRIPTS: [&str; 8] = [
+const SCRIPTS: [&str; 9] = [
     include_str!("../../viewer/base.js"),
     include_str!("../../viewer/summary.js"),
     include_str!("../../viewer/view.js"),
     include_str!("../../viewer/cpus.js"),
     include_str!("../../viewer/lanes.js"),
+    include_str!("../../viewer/path.js"),
     include_str!("../../viewer/flame.js"),
     include_str!("../../viewer/tables.js"),
     include_str!("../../viewer/main.js"),

@@ -35,6 +35,7 @@ pub use runs::*;
 pub use stack::*;
 pub use stack_state::*;
 pub use state::*;
+pub use syscalls::is_futex;
 pub use syscalls::syscall_label;
 pub use syscalls::syscall_name;
 pub use text::*;

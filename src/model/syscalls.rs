@@ -10,6 +10,15 @@ pub fn syscall_label(number: u16) -> String {
     syscall_name(number).map_or_else(|| format!("syscall {number}"), str::to_owned)
 }
 
+/// Whether a call is one of the futex calls.
+pub const fn is_futex(number: u16) -> bool {
+    const FUTEX: u16 = nr("futex");
+    const WAITV: u16 = nr("futex_waitv");
+    const FIRST: u16 = nr("futex_wake");
+    const LAST: u16 = nr("futex_requeue");
+    matches!(number, FUTEX | WAITV | FIRST..=LAST)
+}
+
 /// The number of a system call on `x86_64`.
 pub(super) const fn nr(name: &str) -> u16 {
     let mut i = 0;
@@ -135,5 +144,11 @@ mod tests {
         assert_eq!(syscall_name(nr("futex")), Some("futex"));
         assert_eq!(syscall_label(202), "futex");
         assert_eq!(syscall_label(9999), "syscall 9999");
+    }
+
+    #[test]
+    fn futex_calls_are_those_called_so() {
+        let named = |number| syscall_name(number).is_some_and(|name| name.starts_with("futex"));
+        assert!((0..=u16::MAX).all(|number| is_futex(number) == named(number)));
     }
 }

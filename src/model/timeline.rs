@@ -305,13 +305,12 @@ impl Timelines {
     }
 
     fn on_interval(&mut self, interval: &Interval, visit: Visit) -> ThreadId {
-        if self.thread_of(interval.tid).is_none()
-            && let Some(&ended) = self.ended.get(&interval.tid)
-        {
+        let id = match self.thread_of(interval.tid) {
+            Some(id) => id,
             // Intervals after the exit event exist (preempted inside do_exit): outside its life.
-            return ended;
-        }
-        let id = self.known(interval.tid, interval.off.min(interval.on));
+            None if let Some(&ended) = self.ended.get(&interval.tid) => return ended,
+            None => self.known(interval.tid, interval.off.min(interval.on)),
+        };
         self.check_sequence(id, interval, visit);
         self.run_until(id, interval.off, visit);
         let wait = self.describe(id, interval);

@@ -11,27 +11,42 @@ use super::map::FastMap;
 /// another purpose after a free keeps the meaning that explains most of the time.
 #[derive(Clone, Debug, Default)]
 pub struct Words {
-    votes: FastMap<(u32, u64), [Nanos; State::ALL.len()]>,
+    votes: FastMap<(u32, u64), Votes>,
+}
+
+/// The votes on one word, and the state that they call for: it is asked for with every wait.
+#[derive(Clone, Debug)]
+struct Votes {
+    by_state: [Nanos; State::ALL.len()],
+    /// The one with the most; the first in the order of the budget if equal.
+    winner: State,
 }
 
 impl Words {
     /// Counts a stack that calls for `state`, standing for `weight` of blocked time.
     pub fn vote(&mut self, process: ProcessId, address: u64, state: State, weight: Nanos) {
-        let votes = self.votes.entry((process.0, address)).or_default();
         // The extra stack of a first wait stands for no time, but it is all that is known.
-        votes[state as usize] += weight + Nanos(1);
+        self.add(process, address, state, weight + Nanos(1));
     }
 
     /// Takes what is known of a word, against any number of stacks.
     pub fn know(&mut self, process: ProcessId, address: u64, state: State) {
         const CERTAIN: Nanos = Nanos(1 << 62);
-        self.votes.entry((process.0, address)).or_default()[state as usize] += CERTAIN;
+        self.add(process, address, state, CERTAIN);
+    }
+
+    fn add(&mut self, process: ProcessId, address: u64, state: State, weight: Nanos) {
+        let none = || Votes { by_state: Default::default(), winner: state };
+        let votes = self.votes.entry((process.0, address)).or_insert_with(none);
+        votes.by_state[state as usize] += weight;
+        let (sum, most) = (votes.by_state[state as usize], votes.by_state[votes.winner as usize]);
+        if sum > most || sum == most && state < votes.winner {
+            votes.winner = state;
+        }
     }
 
     /// The state with the most votes; the first in the order of the budget if equal.
     pub fn state(&self, process: ProcessId, address: u64) -> Option<State> {
-        let votes = self.votes.get(&(process.0, address))?;
-        let most = votes.iter().max()?;
-        State::ALL.into_iter().find(|&state| votes[state as usize] == *most && !most.is_zero())
+        self.votes.get(&(process.0, address)).map(|votes| votes.winner)
     }
 }

@@ -77,22 +77,24 @@ impl Events {
         self.left
     }
 
-    /// The next event, never earlier than the one before nor outside the chunk's range.
-    pub(super) fn next(&mut self) -> Result<Option<Event>, Malformed> {
+    /// Puts the next event in the place of the last one: never earlier than that, nor outside the
+    /// chunk's range. False if there is none.
+    pub(super) fn advance(&mut self, event: &mut Event) -> Result<bool, Malformed> {
         if self.left == 0 {
-            return Ok(None);
+            return Ok(false);
         }
-        let event = match self.kind {
-            ChunkKind::Intervals => self.interval_or_gap(),
-            ChunkKind::Samples => self.sample(),
-            ChunkKind::Lifecycle => self.lifecycle(),
-            ChunkKind::Probe => self.probe(),
+        match self.kind {
+            // Nearly all of a trace, and large: written where it is wanted, not passed along.
+            ChunkKind::Intervals => self.interval_or_gap(event)?,
+            ChunkKind::Samples => *event = self.sample()?,
+            ChunkKind::Lifecycle => *event = self.lifecycle()?,
+            ChunkKind::Probe => *event = self.probe()?,
             ChunkKind::Info | ChunkKind::Definitions | ChunkKind::Summary | ChunkKind::Mark => {
-                Err(Malformed("it holds no events"))
+                return Err(Malformed("it holds no events"));
             }
-        }?;
+        }
         self.left -= 1;
-        Ok(Some(event))
+        Ok(true)
     }
 
     fn time(&mut self) -> Result<Nanos, Malformed> {
@@ -108,7 +110,7 @@ impl Events {
         Ok(self.tid)
     }
 
-    fn interval_or_gap(&mut self) -> Result<Event, Malformed> {
+    fn interval_or_gap(&mut self, event: &mut Event) -> Result<(), Malformed> {
         let flags = self.input.u16()?;
         let number = self.input.varint_u32()?;
         let on = self.time()?;
@@ -128,7 +130,8 @@ impl Events {
         if flags & GAP != 0 {
             let count = input.varint()?;
             let sequence = sequence(input, &mut thread.sequence, flags)?;
-            return Ok(Event::Gap(Gap { tid: thread.tid, from: off, to: on, count, sequence }));
+            *event = Event::Gap(Gap { tid: thread.tid, from: off, to: on, count, sequence });
+            return Ok(());
         }
         let woken = if flags & WOKEN == 0 {
             None
@@ -155,7 +158,7 @@ impl Events {
         if flags & MARKS != 0 {
             thread.marks = input.byte()?;
         }
-        Ok(Event::Interval(Interval {
+        *event = Event::Interval(Interval {
             tid: thread.tid,
             off,
             woken,
@@ -168,7 +171,8 @@ impl Events {
             cpu_on: thread.cpu_on,
             sequence,
             marks: marks(thread.marks),
-        }))
+        });
+        Ok(())
     }
 
     fn sample(&mut self) -> Result<Event, Malformed> {

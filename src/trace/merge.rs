@@ -74,15 +74,14 @@ impl Cursor<'_> {
     /// its checksum is right, which only a forger makes, becomes a loss to its end.
     fn advance(&mut self) -> bool {
         let Some((events, place)) = &mut self.rest else { return false };
-        match events.next() {
-            Ok(Some(event)) => {
-                let (time, rank) = order(&event);
+        match events.advance(&mut self.event) {
+            Ok(true) => {
+                let (time, rank) = order(&self.event);
                 // The body may claim any order of ranks at one instant; ours must hold.
                 self.key = (time, rank, self.key.2);
-                self.event = event;
                 true
             }
-            Ok(None) => false,
+            Ok(false) => false,
             Err(_) => {
                 let loss = lost(place.kind, &place.header, self.key.0, events.left());
                 self.rest = None;

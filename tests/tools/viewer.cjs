@@ -45,7 +45,7 @@ function readPage() {
     states, bar, lanes,
     lanesThinned: data.lanes.shortest_ns,
     lanesHidden: data.lanes.hidden.threads,
-    note: document.querySelector('#timeline .note').textContent,
+    note: document.querySelector('#timeline .thinned').textContent,
     lives: map('[data-life]', 'life'),
     totals: map('[data-total]', 'total'),
     running: data.cpus.running_ns.reduce((sum, ns) => sum + ns, 0),
@@ -112,6 +112,50 @@ async function timeline(page) {
   return steps;
 }
 
+/** The line of the critical path: its switch, what it covers, and whether it is in the middle of a lane. */
+async function path(page) {
+  const button = page.locator('#path button');
+  const lanes = page.locator('#lanes');
+  const found = { shown: await button.isVisible() };
+  if (!found.shown) return found;
+  await page.click('[data-do=all]');
+  const look = async () => {
+    await page.mouse.move(2, 2); // away from the lanes
+    await page.waitForTimeout(60);
+    return lanes.evaluate((box) => {
+      const node = box.querySelector('canvas');
+      const scale = node.width / node.clientWidth;
+      const copy = document.createElement('canvas').getContext('2d');
+      [copy.canvas.width, copy.canvas.height] = [node.width, node.height];
+      copy.drawImage(node, 0, 0);
+      const { data } = copy.getImageData(190 * scale, 0, node.width - 190 * scale, node.height);
+      const ink = getComputedStyle(document.documentElement).getPropertyValue('--path').trim();
+      const [r, g, b] = [1, 3, 5].map((at) => parseInt(ink.slice(at, at + 2), 16));
+      let pixels = 0;
+      for (let i = 0; i < data.length; i += 4) if (data[i] === r && data[i + 1] === g && data[i + 2] === b) pixels += 1;
+      return { ...box.dataset, pixels };
+    });
+  };
+  found.on = await look();
+  await button.click();
+  found.off = await look();
+  await button.click();
+  found.again = await look();
+  found.says = await page.locator('#path').textContent();
+  const step = await page.evaluate(() => JSON.parse(document.getElementById('data').textContent).report.critical_path
+    .reduce((a, b) => (b.ns > a.ns ? b : a)));
+  const place = await page.evaluate((longest) => {
+    const data = JSON.parse(document.getElementById('data').textContent);
+    const row = data.lanes.threads.findIndex((lane) => lane.id === longest.thread); // one process: its row is above
+    const box = document.querySelector('#lanes canvas').getBoundingClientRect();
+    const share = (longest.start_ns + longest.ns / 2) / data.report.wall_ns;
+    return [box.left + 190 + share * (box.width - 190), box.top + (row + 1) * 20 + 9];
+  }, step);
+  await page.mouse.move(...place);
+  found.tip = await page.locator('#tip').textContent();
+  return found;
+}
+
 async function flames(page) {
   const found = {};
   for (const kind of ['on-cpu', 'off-cpu', 'wall']) {
@@ -165,6 +209,7 @@ async function tables(page) {
   const result = { page: await page.evaluate(readPage) };
   if (Object.keys(result.page.lanes).length) {
     result.timeline = await timeline(page);
+    result.path = await path(page);
     result.flames = await flames(page);
     result.tables = await tables(page);
   }

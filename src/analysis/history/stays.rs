@@ -110,25 +110,31 @@ impl Stays {
 
     /// Adds queueing to the last stay.
     pub fn queue_last(&mut self, queue: Nanos) {
-        let Some(last) = self.len.checked_sub(1) else { return };
-        let mut stay = self.get(last);
-        stay.on += queue;
-        if self.long.last().is_some_and(|long| long.0 == last) {
-            self.long.pop();
+        let Some(index) = self.len.checked_sub(1) else { return };
+        let stay = self.get(index);
+        let (wait, queue) = (stay.woken - stay.off, stay.on + queue - stay.woken);
+        let Some(last) = self.blocks.last_mut().and_then(|block| block.last_mut()) else { return };
+        last.queue = short(queue);
+        if last.wait == LONG || last.queue == LONG {
+            if self.long.last().is_some_and(|long| long.0 == index) {
+                self.long.pop();
+            }
+            self.long.push((index, wait, queue));
         }
-        self.len = last;
-        if let Some(block) = self.blocks.last_mut() {
-            block.pop();
-        }
-        if last.is_multiple_of(BLOCK) {
-            self.blocks.pop();
-        }
-        self.push(&stay);
     }
 
     /// The stay with this index.
     pub fn get(&self, index: usize) -> Stay {
-        let packed = self.blocks[index / BLOCK][index % BLOCK];
+        self.unpacked(index, &self.blocks[index / BLOCK][index % BLOCK])
+    }
+
+    /// The stays from this index on, in order.
+    pub fn from(&self, first: usize) -> impl Iterator<Item = Stay> + '_ {
+        Iter { stays: self, index: first, block: [].iter() }
+    }
+
+    #[inline]
+    fn unpacked(&self, index: usize, packed: &Packed) -> Stay {
         let (mut wait, mut queue) = (Nanos(packed.wait.into()), Nanos(packed.queue.into()));
         if packed.wait == LONG || packed.queue == LONG {
             let at = self.long.partition_point(|long| long.0 < index);
@@ -172,29 +178,10 @@ impl Stays {
         Some(block * BLOCK + within - 1)
     }
 
-    /// The same as [`Stays::first_ending_after`], quick where the answer is near `hint`.
-    pub fn first_ending_after_near(&self, time: Nanos, hint: usize) -> usize {
-        let ended = |index: usize| self.on(index) <= time;
-        let mut low = hint.min(self.len);
-        if low > 0 && !ended(low - 1) {
-            return self.first_ending_after(time);
-        }
-        // All before `low` have ended. Strides double until one has not.
-        let mut stride = 1;
-        while low + stride <= self.len && ended(low + stride - 1) {
-            low += stride;
-            stride *= 2;
-        }
-        let mut high = (low + stride).min(self.len);
-        while low < high {
-            let middle = low.midpoint(high);
-            if ended(middle) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+    /// The same, quick where the answer is near `hint`.
+    pub fn before_near(&self, time: Nanos, hint: usize) -> Option<usize> {
+        let began = |index: usize| self.blocks[index / BLOCK][index % BLOCK].off < time.0;
+        self.count_near(hint, began).checked_sub(1)
     }
 
     /// Index of the first stay that ends after `time`; the number of stays if none does.
@@ -204,6 +191,63 @@ impl Stays {
             Some(index) => index + 1,
             None => 0,
         }
+    }
+
+    /// The same, quick where the answer is near `hint`.
+    pub fn first_ending_after_near(&self, time: Nanos, hint: usize) -> usize {
+        self.count_near(hint, |index| self.on(index) <= time)
+    }
+
+    /// For how many stays something holds that holds up to one of them and for none behind it.
+    /// Looks from `hint` on in strides that double: neighbours lie in the same cache lines.
+    fn count_near(&self, hint: usize, holds: impl Fn(usize) -> bool) -> usize {
+        let hint = hint.min(self.len);
+        let (mut low, mut high, mut stride) = (hint, hint, 1);
+        if hint == 0 || holds(hint - 1) {
+            while low + stride <= self.len && holds(low + stride - 1) {
+                low += stride;
+                stride *= 2;
+            }
+            high = (low + stride).min(self.len);
+        } else {
+            while high >= stride && !holds(high - stride) {
+                high -= stride;
+                stride *= 2;
+            }
+            low = high.saturating_sub(stride);
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            if holds(middle) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+}
+
+/// See [`Stays::from`].
+struct Iter<'s> {
+    stays: &'s Stays,
+    index: usize,
+    /// What is left of the block at hand.
+    block: std::slice::Iter<'s, Packed>,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Stay;
+
+    #[inline]
+    fn next(&mut self) -> Option<Stay> {
+        if self.block.as_slice().is_empty() {
+            let block = self.stays.blocks.get(self.index / BLOCK)?;
+            self.block = block.get(self.index % BLOCK..)?.iter();
+        }
+        let stay = self.stays.unpacked(self.index, self.block.next()?);
+        self.index += 1;
+        Some(stay)
     }
 }
 
@@ -300,7 +344,13 @@ mod tests {
             for hint in [0, i / 2, i, i + 1, i + 7, 9999] {
                 assert_eq!(stays.first_ending_after_near(one.off, hint), i);
                 assert_eq!(stays.first_ending_after_near(one.on, hint), i + 1);
+                assert_eq!(stays.before_near(one.on, hint), Some(i));
+                assert_eq!(stays.before_near(one.off, hint), i.checked_sub(1));
             }
+        }
+        let all_from = |first| all.iter().skip(first).copied();
+        for first in [0, 1, 1023, 1024, 2500, 3000, 4000] {
+            assert!(stays.from(first).eq(all_from(first)));
         }
         assert_eq!(stays.before(Nanos(0)), None);
         assert_eq!(stays.try_get(3000), None);

@@ -72,6 +72,10 @@ proptest! {
             prop_assert_eq!(told, expected);
             for &(from, to) in &cuts {
                 let (from, to) = (Nanos(from.min(to) * 1000), Nanos(from.max(to) * 1000));
+                let of_pieces = history.pieces(thread.id, from, to).filter(|p| p.state == State::Running);
+                let first = history.first_stay(thread.id, from, 0);
+                let runs: Vec<_> = history.runs_from(thread.id, first, from, to).collect();
+                prop_assert_eq!(runs, of_pieces.map(|p| (p.start, p.end)).collect::<Vec<_>>());
                 let cut: Nanos = history.pieces(thread.id, from, to).map(|p| p.duration()).sum();
                 let end = thread.end.unwrap_or(thread.start);
                 prop_assert_eq!(cut, end.min(to) - thread.start.max(from));

@@ -179,18 +179,27 @@ impl<'a> Evidence<'a> {
 
     fn take_tally(&mut self, tally: Tally) {
         self.waited = in_order(tally.waited);
-        self.handed = in_order(tally.handed);
-        self.handed_last = in_order(tally.handed_last);
-        self.took_last = in_order(tally.took_last);
-        self.let_go = in_order(tally.let_go);
-        self.uncounted = tally.uncounted;
-        for (id, waits) in in_order(tally.queues) {
-            if self.uncounted.contains(&id) {
-                continue;
+        for (key, helped) in in_order(tally.helped) {
+            self.handed.insert(key, helped.waits);
+            if let Some(at) = helped.let_go {
+                self.let_go.insert(key, at);
             }
-            self.queued.insert(id, queue::union(&waits));
-            self.under_way.insert(id, queue::union_until_on(&waits));
-            self.held.insert(id, queue::held_on_path(waits, &self.report.critical_path));
+        }
+        for (id, object) in (0..).zip(tally.objects) {
+            if let Some(at) = object.handed_last {
+                self.handed_last.insert(id, at);
+            }
+            if let Some(took) = object.took_last {
+                self.took_last.insert(id, took);
+            }
+            let waits = object.queue;
+            if object.uncounted {
+                self.uncounted.insert(id);
+            } else if !waits.is_empty() {
+                self.queued.insert(id, queue::union(&waits));
+                self.under_way.insert(id, queue::union_until_on(&waits));
+                self.held.insert(id, queue::held_on_path(waits, &self.report.critical_path));
+            }
         }
     }
 

@@ -25,8 +25,9 @@ pub fn union_until_on(waits: &[Wait]) -> u64 {
     covered(waits.iter().map(|wait| (wait.off, wait.on)).collect())
 }
 
+#[allow(clippy::stable_sort_primitive)] // they come thread after thread, each in order: it makes use of that
 fn covered(mut all: Vec<(u64, u64)>) -> u64 {
-    all.sort_unstable();
+    all.sort();
     let (mut sum, mut until) = (0, 0);
     for (from, to) in all {
         sum += to.saturating_sub(from.max(until));
@@ -45,7 +46,7 @@ fn covered(mut all: Vec<(u64, u64)>) -> u64 {
 /// A thread that lets go and takes it again before anybody else can is the holder all the
 /// same: it is the next one to let go.
 pub fn held_on_path(mut waits: Vec<Wait>, path: &[PathStep]) -> u64 {
-    waits.sort_unstable();
+    waits.sort(); // as in `covered`
     // For each end of a wait the earliest begin of those that had not ended before it.
     let mut first = vec![u64::MAX; waits.len() + 1];
     for (i, wait) in waits.iter().enumerate().rev() {

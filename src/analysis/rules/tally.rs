@@ -8,44 +8,49 @@ use crate::model::Nanos;
 use crate::model::State;
 use crate::model::ThreadId;
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::hash::Hash;
 
 /// Waits looked at for the union of queueing, per object.
 const MOST_QUEUED: usize = 1_000_000;
 
-/// Sums that grow with every stay; kept by hash, as ten million stays ask for them.
+/// Sums that grow with every stay; looked up as seldom as can be, as ten million stays ask for them.
 pub struct Tally {
     start: Nanos,
     /// Waits of a thread and their time, by object and thread.
     pub waited: FastMap<(u32, u32), (u64, u64)>,
-    /// Waits that a thread ended, by object and thread.
-    pub handed: FastMap<(u32, u32), u64>,
+    /// What a thread did for those who waited, by object and thread.
+    pub helped: FastMap<(u32, u32), Helped>,
+    /// By object; a report has some thousand.
+    pub objects: Vec<OfObject>,
+}
+
+/// What a thread did for others that waited for an object.
+#[derive(Clone, Copy, Default)]
+pub struct Helped {
+    /// Waits that it ended.
+    pub waits: u64,
+    /// When it last let go of a lock for another that waited, ns from the start.
+    pub let_go: Option<u64>,
+}
+
+/// What is known of an object.
+#[derive(Clone, Default)]
+pub struct OfObject {
     /// When a lock was last let go of while another thread waited for it, ns from the start.
-    pub handed_last: FastMap<u32, u64>,
-    /// Who came out of a wait for a lock last, when, by object.
-    pub took_last: FastMap<u32, (u64, u32)>,
-    /// When a thread last let go of a lock for another that waited, by object and thread.
-    pub let_go: FastMap<(u32, u32), u64>,
-    /// Waits for each lock.
-    pub queues: FastMap<u32, Vec<Wait>>,
-    /// Locks with more waits than were kept in `queues`.
-    pub uncounted: BTreeSet<u32>,
+    pub handed_last: Option<u64>,
+    /// Who came out of a wait for a lock last, when.
+    pub took_last: Option<(u64, u32)>,
+    /// Waits for a lock.
+    pub queue: Vec<Wait>,
+    /// There were more of them than `queue` has.
+    pub uncounted: bool,
 }
 
 impl Tally {
     /// Of a run that begins then.
     pub fn new(start: Nanos) -> Self {
-        Self {
-            start,
-            waited: FastMap::default(),
-            handed: FastMap::default(),
-            handed_last: FastMap::default(),
-            took_last: FastMap::default(),
-            let_go: FastMap::default(),
-            queues: FastMap::default(),
-            uncounted: BTreeSet::new(),
-        }
+        let (waited, helped) = (FastMap::default(), FastMap::default());
+        Self { start, waited, helped, objects: Vec::new() }
     }
 
     /// Takes a thread's wait for the object in row `id`.
@@ -56,29 +61,30 @@ impl Tally {
             Ender::Thread(ender) if ender != thread => Some(ender.0),
             _ => None,
         };
-        if let Some(by) = by {
-            *self.handed.entry((id, by)).or_default() += 1;
-        }
         let at = (stay.woken - self.start).0;
-        if stay.released && !stay.open {
-            let last = self.handed_last.entry(id).or_default();
-            *last = (*last).max(at);
+        let handed = stay.released && !stay.open;
+        if let Some(by) = by {
+            let helped = self.helped.entry((id, by)).or_default();
+            helped.waits += 1;
+            helped.let_go = helped.let_go.max(handed.then_some(at));
+        }
+        let index = id as usize;
+        if index >= self.objects.len() {
+            self.objects.resize(index + 1, OfObject::default());
+        }
+        let object = &mut self.objects[index];
+        if handed {
+            object.handed_last = object.handed_last.max(Some(at));
             if state == State::Lock {
-                let took = self.took_last.entry(id).or_default();
-                *took = (*took).max((at, thread.0));
-            }
-            if let Some(by) = by {
-                let last = self.let_go.entry((id, by)).or_default();
-                *last = (*last).max(at);
+                object.took_last = object.took_last.max(Some((at, thread.0)));
             }
         }
         if matches!(state, State::Lock | State::Gil) {
-            let queue = self.queues.entry(id).or_default();
-            if queue.len() < MOST_QUEUED {
+            if object.queue.len() < MOST_QUEUED {
                 let on = (stay.on - self.start).0;
-                queue.push(Wait { woken: at, off: (stay.off - self.start).0, on, by });
+                object.queue.push(Wait { woken: at, off: (stay.off - self.start).0, on, by });
             } else {
-                self.uncounted.insert(id);
+                object.uncounted = true;
             }
         }
     }

@@ -125,7 +125,10 @@ impl<'l> Walk<'l> {
             self.waits.clear();
         } else if waits {
             self.turn[state] += stay.woken - stay.off;
-            self.waits.push((stay.off, time, state, object));
+            // Before the first wait for work there is no turn that they could be in.
+            if self.awake.is_some() {
+                self.waits.push((stay.off, time, state, object));
+            }
         }
         self.turn[State::Runnable] += stay.on - stay.woken;
     }

@@ -4,8 +4,8 @@ use crate::model::Call;
 use crate::model::FdKind;
 use crate::model::State;
 use crate::model::Text;
+use crate::model::is_futex;
 use crate::model::syscall_label;
-use crate::model::syscall_name;
 use std::collections::BTreeMap;
 
 /// All that the name of a wait depends on.
@@ -71,10 +71,6 @@ impl<'a> Namer<'a> {
             None => format!("{} (fd {})", key.fd, key.arg as u32),
         }
     }
-}
-
-fn is_futex(number: u16) -> bool {
-    syscall_name(number).is_some_and(|name| name.starts_with("futex"))
 }
 
 #[cfg(test)]

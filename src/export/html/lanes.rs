@@ -16,8 +16,8 @@ use crate::model::Segment;
 use crate::model::State;
 use crate::model::States;
 use crate::model::ThreadId;
+use crate::model::is_futex;
 use crate::model::syscall_label;
-use crate::model::syscall_name;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -199,7 +199,7 @@ impl<'r> LaneFold<'r> {
 
     /// The number of the text on what a segment's thread waited for.
     fn detail(&mut self, segment: &Segment, call: &Call) -> i64 {
-        let futex = syscall_name(call.number).is_some_and(|name| name.starts_with("futex"));
+        let futex = is_futex(call.number);
         let address = if futex { call.arg0 } else { call.inode };
         let pid = self.pids.get(&segment.thread).copied().unwrap_or(0);
         let named = |pid| (address != 0).then(|| self.objects.get(&(pid, address))).flatten();

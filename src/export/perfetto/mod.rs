@@ -7,6 +7,7 @@
 //! | spans of the program's own probe | slices on rows below the thread |
 //! | threads running, threads queueing for a CPU | counters |
 //! | CPU samples | `PerfSample` with interned stacks: a flame graph in the UI |
+//! | the critical path, where a report has it | slices of one track, together as long as the run |
 //! | records lost | instants on a track of their own; `lost_events` on the CPU |
 //!
 //! Tasks outside the recorded tree appear as `(other or idle)`: from the moment one takes a
@@ -18,6 +19,7 @@
 //! Ids and numbers of fields are those of Perfetto's `perfetto_trace.proto`, which are stable.
 
 mod counters;
+mod path;
 mod proto;
 mod samples;
 mod sched;
@@ -80,8 +82,8 @@ pub struct Stats {
     pub samples: u64,
 }
 
-/// Writes `trace` as a Perfetto trace into `out`; the verdict of `report`, where there is one,
-/// heads it.
+/// Writes `trace` as a Perfetto trace into `out`; `report`, where there is one, gives it the
+/// critical path, and the verdict that heads it.
 ///
 /// # Errors
 /// Those of `out`.
@@ -137,6 +139,9 @@ pub fn write(
 
     let left = tracks::LeftOut { waits: stats.waits_left_out, time: left_out_ns, all_from };
     tracks::whole_run(&mut out, trace.info(), &rows, report, &left, *options);
+    if let Some(report) = report {
+        path::write(&mut out, report, rows.window().0);
+    }
     tracks::losses(&mut out, &survey, &rows);
     stats.bytes = out.finish()?;
     Ok(stats)

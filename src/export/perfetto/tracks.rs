@@ -26,6 +26,8 @@ pub const LOST: u64 = 2;
 pub const RUNNING: u64 = 3;
 /// Number of the counter of threads that queue for a CPU.
 pub const READY: u64 = 4;
+/// Number of the track of the critical path.
+pub const PATH: u64 = 5;
 
 /// Rows for spans that cross each other; more cross within the last.
 pub const LANES: u32 = 255;
@@ -38,6 +40,11 @@ pub fn thread(thread: ThreadId) -> u64 {
 /// Number of one of its rows for spans.
 pub fn lane(thread: ThreadId, lane: u32) -> u64 {
     self::thread(thread) + 1 + u64::from(lane)
+}
+
+/// Declares the track of the critical path.
+pub fn declare_path(out: &mut Writer) {
+    declare(out, PATH, |track| track.text(2, "critical path"));
 }
 
 /// Declares a row for spans.
