@@ -16,8 +16,10 @@ use timesink::runtimes::cpython::GilPart;
 use timesink::runtimes::cpython::MOST_FRAMES;
 use timesink::runtimes::cpython::Reader;
 use timesink::runtimes::cpython::Stack;
+use timesink::runtimes::cpython::Tasks;
 
 const PROGRAM: &str = include_str!("python/program.py");
+const TASKS: &str = include_str!("python/tasks.py");
 
 #[test]
 fn every_interpreter_is_read_as_it_sees_itself() {
@@ -40,6 +42,45 @@ fn every_interpreter_is_read_as_it_sees_itself() {
         let seen = the_gil_goes_round(&python, &mut reader);
         println!("{command:?}: {} agrees; {seen}", said["version"]);
         assert!(python.lives());
+    }
+}
+
+/// A loop that stands still in one callback after the other: in which task, and who awaits that.
+#[test]
+fn tasks_are_called_what_they_call_themselves() {
+    for command in python::interpreters() {
+        let mut python = Python::start(&command, TASKS);
+        let memory = python.memory();
+        let (mut reader, mut tasks, mut met) = (None, Tasks::default(), 0);
+        loop {
+            let said: Value = serde_json::from_str(&python.line()).expect("JSON");
+            if said["end"] == true {
+                break;
+            }
+            let reader = reader.get_or_insert_with(|| python.reader());
+            let asyncio = reader.asyncio(&memory).expect("it was imported");
+            let (_, stack) = reader.snapshot(&memory).remove(0);
+            let stack = stack.unwrap_or_else(|why| panic!("{why:?}: {said}"));
+            let words = asyncio.take(&memory, reader.layout(), &stack.frames);
+            let called = tasks.called(&memory, reader.layout(), &words);
+            let codes: Vec<u64> = called.iter().filter_map(|task| task.code).collect();
+            reader.learn(&memory, &codes);
+            let shown = called.iter().map(|task| {
+                let code = task.code.and_then(|code| reader.code(code));
+                let code = code.unwrap_or_else(|| panic!("no code: {said}"));
+                let bare = code.name.to_string();
+                let bare = bare.rsplit('.').next().unwrap_or_default().to_owned();
+                Value::from(vec![
+                    task.name.as_ref().map(|name| name.to_string()).into(),
+                    Value::from(bare),
+                ])
+            });
+            assert_eq!(Value::from(shown.collect::<Vec<_>>()), said["tasks"], "{command:?}");
+            met += 1;
+            python.go_on();
+        }
+        assert!(met > 10, "{command:?}");
+        println!("{command:?}: {met} callbacks agree");
     }
 }
 

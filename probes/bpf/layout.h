@@ -95,6 +95,7 @@ enum kind {
 	KIND_WAIT = 8,	/* stack at the end of a wait */
 	KIND_FAULT = 9, /* stack at the begin of a wait outside any call */
 	KIND_PYTHON = 10, /* Python frames of the stack that follows */
+	KIND_PYTHON_TASKS = 11, /* the task of asyncio that those frames run, and who awaits it */
 };
 
 struct header {

@@ -12,6 +12,8 @@
  * version does not have. The recorder's `Layout` says what each is. */
 struct python {
 	__u64 runtime;
+	__u64 asyncio_run; /* 0 while that is not known */
+	__u64 builtin;
 	__u32 interpreters;
 	__u32 interpreter_next;
 	__u32 interpreter_threads;
@@ -25,9 +27,31 @@ struct python {
 	__u32 frame_owner;
 	__u32 frame_entry;
 	__u32 frame_copy;
+	__u32 frame_locals;
+	__u32 tag_bits;
+	__u32 handle_callback;
+	__u32 task_name;
+	__u32 task_coroutine;
+	__u32 coroutine_code;
+	__u32 task_awaiter;
+	__u32 task_awaiters;
 	__u32 pad;
 };
-_Static_assert(sizeof(struct python) == 64, "python");
+_Static_assert(sizeof(struct python) == 112, "python");
+
+/* How a task of asyncio was come to, and what it is called and runs, as words: what they are is found
+ * by the recorder. */
+#define TASK_NAME_BYTES 128
+struct python_task {
+	__u64 callback_type; /* 0: the one before says that this one awaits it */
+	__u64 callback[2];
+	__u64 task;
+	__u64 task_type;
+	__u64 code; /* of its coroutine, tag bits included */
+	__u64 name_bytes;
+	__u64 name[TASK_NAME_BYTES / 8];
+};
+_Static_assert(sizeof(struct python_task) == 184, "python_task");
 
 struct python_frame {
 	__u64 code; /* tag bits included */
@@ -48,6 +72,16 @@ struct python_event {
 };
 _Static_assert(sizeof(struct python_event) == 32 + 24 * PYTHON_FRAMES, "python_event");
 _Static_assert(sizeof(struct python_event) <= sizeof(struct stack_event), "fits into a room");
+
+/* Comes between the frames and the stack, where the frames are of a task. */
+#define PYTHON_TASKS 4
+struct python_tasks_event {
+	struct header h;
+	__u32 count;
+	__u32 pad;
+	struct python_task tasks[PYTHON_TASKS]; /* the one that runs, who awaits it, who awaits that */
+};
+_Static_assert(sizeof(struct python_tasks_event) == 32 + 184 * PYTHON_TASKS, "python_tasks_event");
 
 /* By process. */
 struct {
@@ -132,6 +166,73 @@ static __noinline __u64 python_thread_of(struct python *p, struct task_struct *t
 	return known->address;
 }
 
+/* What a future calls first when it is done: in a task that another one awaits, the other's step. */
+#define FUTURE_CALLBACK 24
+
+static __noinline int describe_task(struct python *p, struct python_task *t)
+{
+	if (!p || !t)
+		return 0;
+	t->task_type = user_word(t->task + 8);
+	t->code = user_word(user_word(t->task + p->task_coroutine) + p->coroutine_code);
+	__u64 name = user_word(t->task + p->task_name);
+	t->name_bytes = TASK_NAME_BYTES;
+	/* The end of memory may be nearer than that of the longest name. */
+	if (bpf_probe_read_user(t->name, TASK_NAME_BYTES, (void *)name)) {
+		t->name_bytes = TASK_NAME_BYTES / 2;
+		if (bpf_probe_read_user(t->name, TASK_NAME_BYTES / 2, (void *)name))
+			t->name_bytes = 0;
+	}
+	return 0;
+}
+
+/* Sends the task that a frame of `Handle._run` steps, and who awaits it: as far as one task alone
+ * does. */
+static __noinline int python_tasks(struct python *p, struct python_tasks_event *e, __u64 frame)
+{
+	if (!p || !e)
+		return 0;
+	__u64 handle = user_word(frame + p->frame_locals) & ~(__u64)p->tag_bits;
+	__u64 callback = user_word(handle + p->handle_callback);
+	__u64 task = 0;
+	__u32 count = 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < PYTHON_TASKS; i++) {
+		struct python_task *t = &e->tasks[i];
+		t->callback_type = 0;
+		t->callback[0] = 0;
+		t->callback[1] = 0;
+		if (callback) {
+			t->callback_type = user_word(callback + 8);
+			t->callback[0] = user_word(callback + 16);
+			t->callback[1] = user_word(callback + 24);
+			/* A wrapper has the task in its first word, a built-in method in its second. */
+			task = t->callback_type == p->builtin ? t->callback[1] : t->callback[0];
+		}
+		if (!task)
+			break;
+		t->task = task;
+		describe_task(p, t);
+		count = i + 1;
+		callback = 0;
+		if (p->task_awaiter == PYTHON_ABSENT) {
+			callback = user_word(task + FUTURE_CALLBACK);
+			task = 0;
+			continue;
+		}
+		__u8 several = 1;
+		bpf_probe_read_user(&several, 1, (void *)(task + p->task_awaiters));
+		task = several & 1 ? 0 : user_word(task + p->task_awaiter);
+	}
+	if (!count)
+		return 0;
+	e->h.kind = KIND_PYTHON_TASKS;
+	e->count = count;
+	e->pad = 0;
+	bpf_ringbuf_output(&stacks, e, sizeof(*e), BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
 /* Sends the Python frames of the current thread, if it is in any. `room` is one that is free. */
 static __noinline int python_stack(struct task_struct *task, __u32 tgid, __u64 now, __u32 which)
 {
@@ -146,12 +247,15 @@ static __noinline int python_stack(struct task_struct *task, __u32 tgid, __u64 n
 	if (p->cframe_frame != PYTHON_ABSENT && frame)
 		frame = user_word(frame + p->cframe_frame);
 	__u32 count = 0;
+	__u64 handle = 0;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < PYTHON_FRAMES; i++) {
 		if (!frame)
 			break;
 		struct python_frame *f = &e->frames[i];
 		f->code = user_word(frame + p->frame_code);
+		if (!handle && p->asyncio_run && (f->code & ~(__u64)p->tag_bits) == p->asyncio_run)
+			handle = frame;
 		f->instruction = user_word(frame + p->frame_instruction);
 		f->owner = 0;
 		f->entry = 0;
@@ -175,6 +279,9 @@ static __noinline int python_stack(struct task_struct *task, __u32 tgid, __u64 n
 	if (size > sizeof(*e))
 		return 0;
 	bpf_ringbuf_output(&stacks, e, size, BPF_RB_NO_WAKEUP);
+	/* In the same room, behind the same header. */
+	if (handle)
+		python_tasks(p, (struct python_tasks_event *)e, handle);
 	return 0;
 }
 

@@ -4,6 +4,7 @@ use crate::analysis::report::FrameRow;
 use crate::model::Function;
 use crate::model::StackId;
 use crate::model::Symbols;
+use crate::model::TASK_MODULE;
 use crate::model::Text;
 use crate::model::is_python_file;
 
@@ -38,6 +39,7 @@ const LIBRARIES: &[&str] = &[
     "[kernel]",
     "[vdso]",
     "[python]",
+    TASK_MODULE,
     "<frozen ",
 ];
 
@@ -117,8 +119,7 @@ pub fn call_site(symbols: &Symbols, stack: StackId) -> Option<String> {
     let name = short(&own.name);
     match (&own.file, own.line) {
         (Some(file), Some(line)) => {
-            let file = file.rsplit_once('/').map_or(file.as_str(), |(_, base)| base);
-            Some(format!("`{name}` ({file}:{line})"))
+            Some(format!("`{name}` ({}:{line})", file_name(file)))
         }
         _ => Some(format!("`{name}`")),
     }
@@ -150,6 +151,44 @@ pub fn is_own(frame: &FrameRow) -> bool {
 pub fn is_python(frame: &FrameRow) -> bool {
     let module = frame.module.as_deref().unwrap_or_default();
     frame.file.is_some() && is_python_file(module)
+}
+
+/// A task of asyncio in a stack.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct TaskRow {
+    /// "task `worker-3`"; "a task of `fetch`" for one that the program gave no name.
+    pub name: String,
+    /// The function that it runs, and where that is: "`fetch`", "app.py:31".
+    pub coroutine: Option<(String, Option<String>)>,
+    /// Who awaits it, then who awaits that, as far as is known.
+    pub awaiters: Vec<String>,
+}
+
+/// The task that a stack, outermost function first, runs.
+pub fn task(rows: &[FrameRow]) -> Option<TaskRow> {
+    let is_task = |row: &FrameRow| row.module.as_deref() == Some(TASK_MODULE);
+    let at = rows.iter().rposition(is_task)?;
+    let called = |row: &FrameRow| {
+        let name = row.name.strip_suffix(" awaits").unwrap_or(&row.name);
+        let given = name.strip_prefix("task \"").and_then(|name| name.strip_suffix('"'));
+        match (given, name.strip_prefix("task of ")) {
+            (Some(given), _) => format!("task `{given}`"),
+            (None, Some(coroutine)) => format!("a task of `{coroutine}`"),
+            (None, None) => "a task".to_owned(),
+        }
+    };
+    let coroutine = rows[at + 1..].iter().find(|row| is_python(row));
+    let place = |row: &FrameRow| Some(format!("{}:{}", file_name(row.file.as_deref()?), row.line?));
+    Some(TaskRow {
+        name: called(&rows[at]),
+        coroutine: coroutine.map(|row| (format!("`{}`", short(&row.name)), place(row))),
+        awaiters: rows[..at].iter().rev().take_while(|row| is_task(row)).map(called).collect(),
+    })
+}
+
+/// A path without its directories.
+fn file_name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, base)| base)
 }
 
 /// What the program's own function called in Python's library to wait: `Queue.get`,

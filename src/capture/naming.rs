@@ -285,15 +285,12 @@ impl Thread {
                 self.records.push(Record::Event(event));
             }
             Job::Exec(_) | Job::Fork { .. } | Job::Map(_) | Job::Exit(_) => {
-                let found = self.attempt(|backend, _| {
-                    backend.note(&job);
-                    backend.pythons()
-                });
-                for found in found.unwrap_or_default() {
-                    // Nobody listens where no frames can be taken.
-                    let _ = self.pythons.send(found);
-                }
+                self.attempt(|backend, _| backend.note(&job));
             }
+        }
+        for found in self.attempt(|backend, _| backend.pythons()).unwrap_or_default() {
+            // Nobody listens where no frames can be taken.
+            let _ = self.pythons.send(found);
         }
         self.queued.fetch_sub(bytes, Ordering::Relaxed);
         if self.records.len() >= RECORDS_AT_A_TIME {

@@ -5,53 +5,86 @@
 //! cannot be read, or is of a version that is not known, leaves the native view as it is and is
 //! said once.
 
+mod tasks;
+
+use self::tasks::TaskFrames;
 use super::sys::process_vm::ProcessMemory;
 use crate::model::FastMap;
 use crate::model::FastSet;
 use crate::model::Pid;
 use crate::model::Text;
 use crate::runtimes::MemoryExt as _;
+use crate::runtimes::cpython::Asyncio;
 use crate::runtimes::cpython::Frame;
 use crate::runtimes::cpython::GilPart;
 use crate::runtimes::cpython::Layout;
 use crate::runtimes::cpython::Module;
+use crate::runtimes::cpython::NAME_BYTES;
 use crate::runtimes::cpython::Place;
 use crate::runtimes::cpython::Reader;
 use crate::runtimes::cpython::Taken;
+use crate::runtimes::cpython::TaskWords;
 use crate::runtimes::cpython::Unknown;
 use crate::symbols::Interpreter;
 use crate::symbols::ScriptFrame;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 
-/// Python frames that belong to a native stack, innermost first.
+/// Python frames that belong to a native stack, innermost first, and the task of asyncio that they
+/// may run, with those that await it.
 #[derive(Clone, Debug, Default)]
 pub enum PythonFrames {
     /// There are none.
     #[default]
     None,
     /// Taken in the kernel, as they lay in memory.
-    Taken(Vec<Taken>),
+    Taken(Vec<Taken>, Vec<TaskWords>),
     /// Read from outside.
-    Read(Vec<Frame>),
+    Read(Vec<Frame>, Vec<TaskWords>),
 }
 
 impl PythonFrames {
     /// Memory that they take.
     pub fn bytes(&self) -> usize {
-        match self {
+        let frames = match self {
             Self::None => 0,
-            Self::Taken(frames) => size_of_val(frames.as_slice()),
-            Self::Read(frames) => size_of_val(frames.as_slice()),
+            Self::Taken(frames, _) => size_of_val(frames.as_slice()),
+            Self::Read(frames, _) => size_of_val(frames.as_slice()),
+        };
+        frames + self.tasks().len() * (size_of::<TaskWords>() + NAME_BYTES)
+    }
+
+    fn tasks(&self) -> &[TaskWords] {
+        match self {
+            Self::None => &[],
+            Self::Taken(_, tasks) | Self::Read(_, tasks) => tasks,
         }
     }
 }
 
-/// A process whose Python frames can be taken from now on, or (`None`) no longer.
-pub type Found = (Pid, Option<(Place, Layout)>);
+/// An interpreter in a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inside {
+    /// Where it is.
+    pub place: Place,
+    /// Where it keeps things.
+    pub layout: Layout,
+    /// Where asyncio is, once that is known.
+    pub asyncio: Option<Asyncio>,
+}
+
+/// A process whose Python frames can be taken from now on, or (`None`) no longer. Told again when
+/// more is known.
+pub type Found = (Pid, Option<Inside>);
 
 /// Interpreters that are opened again and again before they have started to run.
 const MOST_TRIES: u32 = 10_000;
+
+/// Asyncio is looked for so often in a process that has it, or is about to.
+const MOST_LOOKS: u32 = 200;
+
+/// How the file ends that asyncio's loop is from.
+const LOOP_FILE: &[u8] = b"/asyncio/base_events.py";
 
 /// Ended processes that are remembered.
 const MOST_EXITED: usize = 64;
@@ -59,11 +92,13 @@ const MOST_EXITED: usize = 64;
 /// One process with an interpreter.
 struct Python {
     memory: ProcessMemory,
-    place: Place,
-    layout: Layout,
+    inside: Inside,
     /// Once the interpreter runs.
     reader: Option<Reader>,
     tries: u32,
+    /// Looks for asyncio that are left; `None` while nothing tells of it.
+    looks: Option<u32>,
+    tasks: TaskFrames,
     /// The GILs as last read.
     gils: Vec<u64>,
     /// Their words that were told of.
@@ -72,22 +107,44 @@ struct Python {
 }
 
 impl Python {
-    fn new(memory: ProcessMemory, place: Place, layout: Layout) -> Self {
-        let (gils, told) = (Vec::new(), FastSet::default());
-        Self { memory, place, layout, reader: None, tries: 0, gils, told, exited: false }
+    fn new(memory: ProcessMemory, inside: Inside) -> Self {
+        Self {
+            memory,
+            inside,
+            reader: None,
+            tries: 0,
+            looks: None,
+            tasks: TaskFrames::default(),
+            gils: Vec::new(),
+            told: FastSet::default(),
+            exited: false,
+        }
     }
 
     /// Its reader, as soon as there is one.
     fn reader(&mut self) -> Option<&mut Reader> {
         if self.reader.is_none() && self.tries < MOST_TRIES {
             self.tries += 1;
-            match Reader::open(&self.memory, &self.place) {
+            match Reader::open(&self.memory, &self.inside.place) {
                 Ok(reader) => self.reader = Some(reader),
                 Err(Unknown::NotRunning | Unknown::Unreadable) => {}
                 Err(_) => self.tries = MOST_TRIES,
             }
         }
         self.reader.as_mut()
+    }
+
+    /// Looks for asyncio, if something told of it; true once it is found.
+    fn finds_asyncio(&mut self) -> bool {
+        let Some(left) = self.looks.as_mut().filter(|left| **left > 0) else { return false };
+        *left -= 1;
+        let memory = self.memory;
+        let found = self.reader().and_then(|reader| reader.asyncio(&memory));
+        if found.is_some() {
+            self.looks = Some(0);
+            self.inside.asyncio = found;
+        }
+        found.is_some()
     }
 }
 
@@ -123,8 +180,9 @@ impl Pythons {
         let memory = ProcessMemory(pid);
         match Layout::at(&memory, &place) {
             Ok(layout) => {
-                self.found.push((pid, Some((place, layout))));
-                self.processes.insert(pid, Python::new(memory, place, layout));
+                let inside = Inside { place, layout, asyncio: None };
+                self.found.push((pid, Some(inside)));
+                self.processes.insert(pid, Python::new(memory, inside));
             }
             // Gone before anybody could look: nothing to say.
             Err(Unknown::Unreadable) => {}
@@ -132,13 +190,22 @@ impl Pythons {
         }
     }
 
+    /// A process has mapped asyncio's part that is written in C, by when the rest is there.
+    pub fn has_asyncio(&mut self, pid: Pid) {
+        let Some(python) = self.processes.get_mut(&pid) else { return };
+        python.looks.get_or_insert(MOST_LOOKS);
+        if python.finds_asyncio() {
+            self.found.push((pid, Some(python.inside)));
+        }
+    }
+
     /// A child begins as a copy of its parent.
     pub fn fork(&mut self, parent: Pid, child: Pid) {
-        let Some(Python { place, layout, .. }) = self.processes.get(&parent) else { return };
-        let (place, layout) = (*place, *layout);
-        self.found.push((child, Some((place, layout))));
-        let memory = ProcessMemory(child);
-        self.processes.insert(child, Python::new(memory, place, layout));
+        let Some(Python { inside, looks, .. }) = self.processes.get(&parent) else { return };
+        let (inside, looks) = (*inside, *looks);
+        self.found.push((child, Some(inside)));
+        let python = Python::new(ProcessMemory(child), inside);
+        self.processes.insert(child, Python { looks, ..python });
     }
 
     /// A process ended. What was learnt of it stays for a while: its last stacks may come still.
@@ -168,31 +235,40 @@ impl Pythons {
     }
 
     /// The functions that frames are of, innermost first.
-    pub fn functions(&mut self, pid: Pid, frames: &PythonFrames) -> Vec<ScriptFrame> {
+    pub fn functions(&mut self, pid: Pid, taken: &PythonFrames) -> Vec<ScriptFrame> {
         let Some(python) = self.processes.get_mut(&pid) else { return Vec::new() };
-        let frames = match frames {
+        let layout = python.inside.layout;
+        let frames = match taken {
             PythonFrames::None => return Vec::new(),
-            PythonFrames::Taken(taken) => python.layout.frames_taken(&python.memory, taken),
-            PythonFrames::Read(frames) => frames.clone(),
+            PythonFrames::Taken(taken, _) => layout.frames_taken(&python.memory, taken),
+            PythonFrames::Read(frames, _) => frames.clone(),
         };
         if python.reader().is_none() {
             return Vec::new();
         }
-        let Python { memory, reader: Some(reader), place, .. } = python else { return Vec::new() };
+        if python.finds_asyncio() {
+            self.found.push((pid, Some(python.inside)));
+        }
+        let Python { memory, reader: Some(reader), inside, looks, tasks, .. } = python else {
+            return Vec::new();
+        };
         let mut codes: Vec<u64> = frames.iter().map(|frame| frame.code).collect();
         codes.sort_unstable();
         codes.dedup();
         // One that is gone can tell nothing new, and what was learnt of it stays true.
-        let alive = memory.u64(place.runtime).is_some();
+        let alive = memory.u64(inside.place.runtime).is_some();
         if alive {
             reader.learn(memory, &codes);
         }
         let mut functions = Vec::with_capacity(frames.len());
-        for frame in frames {
+        for frame in &frames {
             let code =
                 if alive { reader.code(frame.code) } else { reader.code_as_last_seen(frame.code) };
             self.named += u64::from(code.is_some());
             self.nameless += u64::from(code.is_none());
+            if code.is_some_and(|code| code.file.as_bytes().ends_with(LOOP_FILE)) {
+                looks.get_or_insert(MOST_LOOKS);
+            }
             functions.push(match code {
                 Some(code) => ScriptFrame {
                     function: code.name.to_string(),
@@ -207,6 +283,12 @@ impl Pythons {
                     entry: frame.entry,
                 },
             });
+        }
+        let run = inside.asyncio.map(|asyncio| asyncio.run);
+        let at = frames.iter().position(|frame| Some(frame.code) == run);
+        if let Some(at) = at.filter(|_| !taken.tasks().is_empty()) {
+            let called = tasks.called(memory, reader, alive, taken.tasks());
+            functions.splice(at..at, called);
         }
         functions
     }

@@ -20,6 +20,7 @@ mod python;
 mod quota;
 mod real;
 mod report;
+mod tasks;
 mod terminal;
 mod truth;
 mod words;

@@ -6,6 +6,7 @@ const GIL: Call = Call { arg0: 0x5000, arg1: 0x89, ..LOCK };
 const TIMED_OUT: Waker =
     Waker { tid: Tid(0), in_tree: false, context: Context::Hardirq, call: None, arg0: 0 };
 const RUN_ONCE: &str = "/usr/lib/python3.11/asyncio/base_events.py:BaseEventLoop._run_once";
+const HANDLE_RUN: &str = "/usr/lib/python3.11/asyncio/events.py:Handle._run";
 
 /// A try for the GIL that nobody ended.
 fn try_gil(play: &mut Play, tid: u32, ns: u64, at: &str) {
@@ -176,6 +177,42 @@ fn a_blocked_loop_says_in_which_function_and_line() {
     assert_eq!(report.verdict.kind, "blocked-event-loop");
     let model = &report.processes[0].model;
     assert_eq!(model.runtime.as_deref(), Some("asyncio"));
+}
+
+#[test]
+fn a_blocked_loop_names_the_tasks_that_block_it() {
+    let mut play = Play::new();
+    let poll = on(232, 5, FdKind::Epoll, 7);
+    let idle = play.0.stack(&["py:main", RUN_ONCE, "epoll_wait"]);
+    let fetch = ["task of main awaits", "task \"outer\" awaits", "task \"fetch-7\"", "py:fetch"];
+    for turn in 0..41 {
+        play.0.wait_by(MAIN, 5 * MS, 0, Some(poll), Some(idle), Some(TIMED_OUT));
+        let stalls: &[&str] = match turn % 10 {
+            3 => &fetch,
+            6 => &["task of job", "py:job", "py:nap"],
+            9 => &["py:on_timer"],
+            _ => continue,
+        };
+        let stack = [&["py:main", RUN_ONCE, HANDLE_RUN], stalls].concat();
+        play.sleep(MAIN, (20 + turn) * MS, &stack);
+    }
+    let report = report(&play.finish());
+    let finding = fires(&report, "blocked-event-loop");
+    let text = &finding.text;
+    for part in [
+        "4 times asleep in `fetch` (app.py:",
+        ") in task `fetch-7`, ",
+        "< `job` in a task of `job`, ",
+        " Task `fetch-7` (coroutine `fetch`, app.py:",
+        "; awaited by task `outer`, that by a task of `main`) held it up 4 times, 53.0 ms at the longest.",
+        " A task of `job` (coroutine `job`, app.py:",
+        ") held it up 4 times, 56.0 ms",
+        "4 times asleep in `on_timer` (app.py:",
+    ] {
+        assert!(text.contains(part), "`{part}` in {text}");
+    }
+    assert_eq!(text.matches("held it up").count(), 2, "a callback is no task: {text}");
+    assert!(finding.claim.as_ref().is_some_and(|c| c.headline.contains("in task `fetch-7`")));
 }
 
 #[test]

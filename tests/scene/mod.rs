@@ -55,7 +55,7 @@ impl Scene {
     pub const BEGIN: u64 = 7_000_000_000;
 
     /// A stack of named functions, outermost first. `k:name` is a kernel function, `py:name` one of
-    /// the program in Python, `FILE.py:name` one of that file.
+    /// the program in Python, `FILE.py:name` one of that file, `task "name"` a task of asyncio.
     pub fn stack(&mut self, functions: &[&str]) -> StackId {
         let mut parent = None;
         for name in functions {
@@ -83,6 +83,8 @@ impl Scene {
                 name.split_once(".py:").map(|(file, function)| (format!("{file}.py"), function));
             let python =
                 python.or_else(|| Some(("/srv/app.py".to_owned(), name.strip_prefix("py:")?)));
+            let task = ["task \"", "task of "].iter().any(|task| name.starts_with(task));
+            let python = python.or_else(|| task.then(|| (TASK_MODULE.to_owned(), name)));
             let mut file = "src/app.rs".to_owned();
             let (module, function) = match (name.strip_prefix("k:"), python) {
                 (Some(function), _) => (ModuleId(1), function),

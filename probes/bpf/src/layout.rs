@@ -68,6 +68,8 @@ pub const KIND_FAULT: u32 = 9;
 
 /// Python frames of the stack that follows.
 pub const KIND_PYTHON: u32 = 10;
+/// The task of asyncio that those frames run, and who awaits it.
+pub const KIND_PYTHON_TASKS: u32 = 11;
 
 /// `Header::flags` of an exec: the command itself begins.
 pub const EXEC_ROOT: u32 = 1;
@@ -442,9 +444,13 @@ layouts! {
     }
     /// Where one process's Python keeps what is read: offsets in bytes. Value of the map `pythons`,
     /// by process.
-    Python, 64, {
+    Python, 112, {
         /// Address of `_PyRuntime`.
         runtime: u64,
+        /// Code object of asyncio's `Handle._run`; 0 while it is not known.
+        asyncio_run: u64,
+        /// Type of built-in methods.
+        builtin: u64,
         /// First interpreter, in that.
         interpreters: u32,
         /// Next interpreter.
@@ -471,8 +477,52 @@ layouts! {
         frame_entry: u32,
         /// Copy of the code, or absent.
         frame_copy: u32,
+        /// First local variable.
+        frame_locals: u32,
+        /// Low bits of a pointer in a frame that are no part of the address.
+        tag_bits: u32,
+        /// What a handle of asyncio calls.
+        handle_callback: u32,
+        /// Name of a task.
+        task_name: u32,
+        /// Its coroutine.
+        task_coroutine: u32,
+        /// Code object of a coroutine.
+        coroutine_code: u32,
+        /// Who awaits a task, or absent.
+        task_awaiter: u32,
+        /// Whether that is a set, or absent.
+        task_awaiters: u32,
         /// Unused.
         pad: u32,
+    }
+    /// A task of asyncio, as words; what they are is found later.
+    PythonTask, 184, {
+        /// Type of the callback that led to it; 0 if the one before says that this one awaits it.
+        callback_type: u64,
+        /// What the callback has behind its header.
+        callback: [u64; 2],
+        /// The task.
+        task: u64,
+        /// Its type.
+        task_type: u64,
+        /// Code object of its coroutine, tag bits included.
+        code: u64,
+        /// Bytes of `name` that could be read.
+        name_bytes: u64,
+        /// The object that is its name, from its start.
+        name: [u64; 16],
+    }
+    /// The task that the frames before run, and who awaits it, one after the other.
+    PythonTasksEvent, 768, {
+        /// Whose, and when.
+        h: Header,
+        /// How many.
+        count: u32,
+        /// Unused.
+        pad: u32,
+        /// The tasks.
+        tasks: [PythonTask; 4],
     }
     /// A frame of Python.
     PythonFrame, 24, {

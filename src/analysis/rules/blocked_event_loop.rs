@@ -4,8 +4,10 @@ use super::Evidence;
 use super::Rule;
 use super::evidence::LONG_TURN;
 use super::turns::Cause;
+use super::turns::TaskTurns;
 use super::turns::Turns;
 use super::words;
+use crate::analysis::names::TaskRow;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Gain;
 use crate::analysis::report::Object;
@@ -30,6 +32,8 @@ pub const RULE: Rule = Rule {
 const LEAST_TURNS: u64 = 30;
 /// Causes told of.
 const MOST_CAUSES: usize = 3;
+/// Tasks told of.
+const MOST_TASKS: usize = 3;
 /// From here on it may be the story of the run.
 const MAJOR: f64 = 0.10;
 /// What a replay may promise beyond what can be.
@@ -110,9 +114,10 @@ fn blocked(
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     let text = format!(
         "The {kind} `{name}` stayed away from its queue for more than {LONG_TURN} {times} in {} turns, {away} \
-         in all and {longest} at the longest: {}{more}. {}{}",
+         in all and {longest} at the longest: {}{more}.{} {}{}",
         turns.count,
         told.join("; "),
+        tasks(turns),
         split(turns),
         also_late(turns),
     );
@@ -147,7 +152,49 @@ fn of((state, chain): &(State, Vec<String>), cause: &Cause, object: Option<&Obje
         _ => words::inside(chain),
     };
     let times = words::count(cause.turns, "time");
-    format!("{times} {}{place}, {}", words::doing(*state), Nanos(cause.ns))
+    let mut tasks = cause.tasks.keys();
+    let task = match (tasks.next(), tasks.next()) {
+        (Some(task), None) => format!(" in {task}"),
+        _ => String::new(),
+    };
+    format!("{times} {}{place}{task}, {}", words::doing(*state), Nanos(cause.ns))
+}
+
+/// " Task `fetch-7` (coroutine `fetch`, app.py:31; awaited by task `main`) held it up 12 times, 60.3 ms at
+/// the longest."
+fn tasks(turns: &Turns) -> String {
+    let mut tasks: Vec<(&String, &TaskTurns)> = turns.tasks.iter().collect();
+    tasks.sort_by_key(|(_, task)| std::cmp::Reverse(task.ns));
+    let mut told = String::new();
+    for (name, task) in tasks.iter().take(MOST_TASKS) {
+        let mut letters = name.chars();
+        let first = letters.next().unwrap_or_default().to_uppercase();
+        let form = task.forms.iter().max_by_key(|&(_, ns)| ns);
+        let form = form.map_or_else(String::new, |(form, _)| form_of(form));
+        told += &format!(
+            " {first}{}{form} held it up {}, {} at the longest.",
+            letters.as_str(),
+            words::count(task.turns, "time"),
+            Nanos(task.longest_ns),
+        );
+    }
+    let (more, ns) = tasks.iter().skip(MOST_TASKS).fold((0, 0), |(n, ns), (_, t)| (n + 1, ns + t.ns));
+    if more > 0 {
+        told += &format!(" {} more did, for {} in all.", words::count(more, "task"), Nanos(ns));
+    }
+    told
+}
+
+/// " (coroutine `fetch`, app.py:31; awaited by task `main`)"
+fn form_of(task: &TaskRow) -> String {
+    let coroutine = task.coroutine.as_ref().map(|(name, place)| {
+        let place = place.as_ref().map_or_else(String::new, |place| format!(", {place}"));
+        format!("coroutine {name}{place}")
+    });
+    let awaited = (!task.awaiters.is_empty())
+        .then(|| format!("awaited by {}", task.awaiters.join(", that by ")));
+    let parts: Vec<String> = coroutine.into_iter().chain(awaited).collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join("; ")) }
 }
 
 /// What all long turns consist of.

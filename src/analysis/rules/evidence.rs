@@ -16,6 +16,7 @@ use crate::analysis::history::History;
 use crate::analysis::history::Life;
 use crate::analysis::history::Stay;
 use crate::analysis::names;
+use crate::analysis::names::TaskRow;
 use crate::analysis::report::ConcurrencyModel;
 use crate::analysis::report::FrameRow;
 use crate::analysis::report::Gain;
@@ -438,12 +439,13 @@ pub struct Own<'a> {
     sites: FastMap<StackId, Option<String>>,
     spins: FastMap<StackId, Option<String>>,
     roles: FastMap<StackId, Roles>,
+    tasks: FastMap<StackId, Option<TaskRow>>,
 }
 
 impl<'a> Own<'a> {
     fn new(symbols: &'a Symbols) -> Self {
-        let (places, sites, spins, roles) = Default::default();
-        Self { symbols, places, sites, spins, roles }
+        let (places, sites, spins, roles, tasks) = Default::default();
+        Self { symbols, places, sites, spins, roles, tasks }
     }
 
     /// The innermost own functions.
@@ -466,6 +468,13 @@ impl<'a> Own<'a> {
         let symbols = self.symbols;
         let find = || spinning::spins_in(&names::frames(symbols, stack));
         self.spins.entry(stack).or_insert_with(find).clone()
+    }
+
+    /// The task of asyncio that it runs.
+    pub fn task(&mut self, stack: StackId) -> Option<TaskRow> {
+        let symbols = self.symbols;
+        let find = || names::task(&names::frames(symbols, stack));
+        self.tasks.entry(stack).or_insert_with(find).clone()
     }
 
     /// What part in a Python program it shows.

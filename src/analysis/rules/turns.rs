@@ -9,6 +9,7 @@ use crate::analysis::history::History;
 use crate::analysis::history::Life;
 use crate::analysis::history::Reason;
 use crate::analysis::history::Stay;
+use crate::analysis::names::TaskRow;
 use crate::model::Nanos;
 use crate::model::State;
 use crate::model::States;
@@ -34,6 +35,8 @@ pub struct Turns {
     pub objects: BTreeMap<u32, u64>,
     /// What took most of a long one.
     pub causes: BTreeMap<(State, Vec<String>), Cause>,
+    /// The tasks of asyncio that took most of a long one, by what they are called.
+    pub tasks: BTreeMap<String, TaskTurns>,
     /// How many were long only because the thread had no CPU,
     pub late: u64,
     /// and for how long they had none, ns.
@@ -49,6 +52,29 @@ pub struct Cause {
     pub ns: u64,
     /// Where: function, file and line, by time.
     pub sites: BTreeMap<String, u64>,
+    /// The tasks that did it, by time.
+    pub tasks: BTreeMap<String, u64>,
+}
+
+/// What a task made long.
+#[derive(Clone, Debug, Default)]
+pub struct TaskTurns {
+    /// How many turns.
+    pub turns: u64,
+    /// Its time in them, ns.
+    pub ns: u64,
+    /// Most of that in one, ns.
+    pub longest_ns: u64,
+    /// What it runs and who awaits it, by time.
+    pub forms: BTreeMap<TaskRow, u64>,
+}
+
+/// Where time of a turn went.
+#[derive(Default)]
+struct Place {
+    ns: u64,
+    sites: BTreeMap<String, u64>,
+    tasks: BTreeMap<TaskRow, u64>,
 }
 
 impl Cause {
@@ -174,14 +200,16 @@ impl<'l> Walk<'l> {
 
     /// Puts a long turn down to what took most of it.
     fn blame(&self, from: Nanos, to: Nanos, turns: &mut Turns, own: &mut Own) {
-        type Places = BTreeMap<(State, Vec<String>), (u64, BTreeMap<String, u64>)>;
-        let mut places = Places::new();
+        let mut places: BTreeMap<(State, Vec<String>), Place> = BTreeMap::new();
         let mut add = |state, stack: Option<_>, ns| {
             let chain = stack.map_or_else(Vec::new, |stack| own.place(stack));
-            let (all, sites) = places.entry((state, chain)).or_default();
-            *all += ns;
+            let place = places.entry((state, chain)).or_default();
+            place.ns += ns;
             if let Some(site) = stack.and_then(|stack| own.site(stack)) {
-                *sites.entry(site).or_default() += ns;
+                *place.sites.entry(site).or_default() += ns;
+            }
+            if let Some(task) = stack.and_then(|stack| own.task(stack)) {
+                *place.tasks.entry(task).or_default() += ns;
             }
         };
         let looks = self.life.samples_in(from, to);
@@ -198,13 +226,21 @@ impl<'l> Walk<'l> {
         for &(off, ns, state, _) in &self.waits {
             add(state, self.life.wait_stack(off), ns);
         }
-        let most = places.into_iter().max_by_key(|(_, (ns, _))| *ns);
-        let Some((place, (ns, sites))) = most else { return };
-        let cause = turns.causes.entry(place).or_default();
+        let most = places.into_iter().max_by_key(|(_, place)| place.ns);
+        let Some((at, place)) = most else { return };
+        let cause = turns.causes.entry(at).or_default();
         cause.turns += 1;
-        cause.ns += ns;
-        for (site, ns) in sites {
+        cause.ns += place.ns;
+        for (site, ns) in place.sites {
             *cause.sites.entry(site).or_default() += ns;
+        }
+        if let Some((task, ns)) = place.tasks.into_iter().max_by_key(|(_, ns)| *ns) {
+            *cause.tasks.entry(task.name.clone()).or_default() += ns;
+            let turn = turns.tasks.entry(task.name.clone()).or_default();
+            turn.turns += 1;
+            turn.ns += ns;
+            turn.longest_ns = turn.longest_ns.max(ns);
+            *turn.forms.entry(task).or_default() += ns;
         }
     }
 

@@ -28,6 +28,7 @@ use crate::model::Text;
 use crate::model::Tid;
 use crate::model::WaitStack;
 use crate::runtimes::cpython::Taken;
+use crate::runtimes::cpython::TaskWords;
 use crate::symbols::Image;
 use crate::symbols::Mapping;
 use crate::symbols::RawStack;
@@ -346,6 +347,10 @@ fn stack_record(
         taken.add(&event, frames);
         return Some(());
     }
+    if header.kind == layout::KIND_PYTHON_TASKS {
+        taken.add_tasks(&split::<layout::PythonTasksEvent>(item)?.0);
+        return Some(());
+    }
     if header.kind == layout::KIND_OBJECT {
         let (event, rest) = split::<layout::ObjectEvent>(item)?;
         sink(Record::Event(Event::Object(ObjectInfo {
@@ -392,7 +397,7 @@ fn stack_record(
 
 /// Frames of Python that came before the stacks that they belong to, by thread and time.
 #[derive(Default)]
-pub struct Chains(BTreeMap<(u32, u64), Vec<Taken>>);
+pub struct Chains(BTreeMap<(u32, u64), (Vec<Taken>, Vec<TaskWords>)>);
 
 impl Chains {
     /// Frames whose stack was lost; more than are ever on their way.
@@ -408,12 +413,27 @@ impl Chains {
                 bytemuck::pod_read_unaligned(bytes);
             Taken { code, instruction, copy, owner, entry }
         });
-        self.0.insert((event.h.tid, event.h.time), frames.collect());
+        self.0.insert((event.h.tid, event.h.time), (frames.collect(), Vec::new()));
+    }
+
+    fn add_tasks(&mut self, event: &layout::PythonTasksEvent) {
+        if let Some((_, tasks)) = self.0.get_mut(&(event.h.tid, event.h.time)) {
+            tasks.extend(event.tasks.iter().take(event.count as usize).map(task_words));
+        }
     }
 
     fn take(&mut self, tid: u32, time: u64) -> PythonFrames {
-        self.0.remove(&(tid, time)).map_or(PythonFrames::None, PythonFrames::Taken)
+        let taken = self.0.remove(&(tid, time));
+        taken.map_or(PythonFrames::None, |(frames, tasks)| PythonFrames::Taken(frames, tasks))
     }
+}
+
+fn task_words(words: &layout::PythonTask) -> TaskWords {
+    let layout::PythonTask { callback_type, callback, task, task_type, code, name_bytes, name } =
+        *words;
+    let mut name: Vec<u8> = name.iter().flat_map(|word| word.to_le_bytes()).collect();
+    name.truncate(usize::try_from(name_bytes).unwrap_or(0));
+    TaskWords { callback_type, callback, task, task_type, code, name }
 }
 
 fn raw_stack(event: &layout::StackEvent, bytes: &[u8]) -> RawStack {

@@ -4,7 +4,7 @@ use super::load::Loaded;
 use super::load::broken;
 use crate::capture::CaptureError;
 use crate::capture::python::Found;
-use crate::runtimes::cpython::Layout;
+use crate::capture::python::Inside;
 use aya::Ebpf;
 use aya::maps::HashMap;
 use aya::maps::MapData;
@@ -25,9 +25,9 @@ impl Loaded {
     pub fn take_python(&mut self, found: &Found) {
         let (pid, python) = found;
         let result = match python {
-            Some((place, layout)) => {
-                let value = python_of(place.runtime, layout);
-                self.pythons.insert(pid.0, bytemuck::cast::<_, [u8; 64]>(value), 0)
+            Some(inside) => {
+                let value = python_of(inside);
+                self.pythons.insert(pid.0, bytemuck::cast::<_, [u8; 112]>(value), 0)
             }
             None => self.pythons.remove(&pid.0),
         };
@@ -36,9 +36,13 @@ impl Loaded {
     }
 }
 
-fn python_of(runtime: u64, from: &Layout) -> layout::Python {
+fn python_of(inside: &Inside) -> layout::Python {
+    let Inside { place, layout: from, asyncio } = inside;
+    let asyncio = asyncio.unwrap_or_default();
     layout::Python {
-        runtime,
+        runtime: place.runtime,
+        asyncio_run: asyncio.run,
+        builtin: asyncio.builtin,
         interpreters: from.runtime_interpreters,
         interpreter_next: from.interpreter_next,
         interpreter_threads: from.interpreter_threads,
@@ -52,6 +56,14 @@ fn python_of(runtime: u64, from: &Layout) -> layout::Python {
         frame_owner: from.frame_owner,
         frame_entry: from.frame_entry,
         frame_copy: from.frame_copy,
+        frame_locals: from.frame_locals,
+        tag_bits: from.tag_bits,
+        handle_callback: asyncio.callback,
+        task_name: from.task_name,
+        task_coroutine: from.task_coroutine,
+        coroutine_code: from.coroutine_code,
+        task_awaiter: from.task_awaiter,
+        task_awaiters: from.task_awaiters,
         pad: 0,
     }
 }

@@ -68,6 +68,10 @@ impl Backend for Names {
             Job::Map(mapping) => {
                 self.namer.map(mapping);
                 self.meet(mapping.pid);
+                let path = mapping.path.to_string();
+                if path.rsplit('/').next().is_some_and(|file| file.starts_with("_asyncio.")) {
+                    self.pythons.has_asyncio(mapping.pid);
+                }
             }
             Job::Exit(pid) => {
                 self.namer.exit(*pid);

@@ -187,7 +187,10 @@ impl Observer {
             return Err(Unseen::Moved);
         }
         let stack = self.stacks.then(|| stack(pid, sp, pc)).flatten();
-        let python = if stack.is_some() { self.pythons.frames(pid, tid) } else { Vec::new() };
+        let python = match stack {
+            Some(_) => self.pythons.frames(pid, tid),
+            None => PythonFrames::None,
+        };
         let found = call
             .filter(|_| readable(sp))
             .map(|(number, args)| self.describe(pid, tid, number, args));
@@ -209,8 +212,6 @@ impl Observer {
         let object = found.and_then(|(call, label)| self.object(pid, time, &call, label));
         let uninterruptible = state == b'D';
         let observation = Observation { time, tid, call: seen, uninterruptible, stack: None };
-        let python =
-            if python.is_empty() { PythonFrames::None } else { PythonFrames::Read(python) };
         Ok(Look { observation, stack, python, object })
     }
 

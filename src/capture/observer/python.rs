@@ -1,12 +1,13 @@
 //! The Python functions of a thread that sleeps, read while it does.
 
 use crate::capture::python::Found;
+use crate::capture::python::Inside;
+use crate::capture::python::PythonFrames;
 use crate::capture::sys::process_vm::ProcessMemory;
 use crate::model::FastMap;
 use crate::model::Pid;
 use crate::model::Tid;
 use crate::runtimes::cpython::Frame;
-use crate::runtimes::cpython::Place;
 use crate::runtimes::cpython::Reader;
 use crate::runtimes::cpython::Thread;
 
@@ -22,7 +23,7 @@ pub(super) struct Pythons {
 #[derive(Debug)]
 struct Python {
     memory: ProcessMemory,
-    place: Place,
+    inside: Inside,
     reader: Option<Reader>,
     threads: FastMap<Tid, Thread>,
 }
@@ -32,10 +33,10 @@ impl Pythons {
     pub fn note(&mut self, found: &Found) {
         let (pid, python) = found;
         match python {
-            Some((place, _)) => {
+            Some(inside) => {
                 let memory = ProcessMemory(*pid);
                 let threads = FastMap::default();
-                let python = Python { memory, place: *place, reader: None, threads };
+                let python = Python { memory, inside: *inside, reader: None, threads };
                 self.processes.insert(*pid, python);
             }
             None => {
@@ -44,10 +45,16 @@ impl Pythons {
         }
     }
 
-    /// The functions that a thread is in, innermost first. Empty for one that the interpreter does
+    /// The functions that a thread is in, innermost first. None for one that the interpreter does
     /// not know, or that is no longer where it was.
-    pub fn frames(&mut self, pid: Pid, tid: Tid) -> Vec<Frame> {
-        self.processes.get_mut(&pid).and_then(|python| python.frames(tid)).unwrap_or_default()
+    pub fn frames(&mut self, pid: Pid, tid: Tid) -> PythonFrames {
+        let Some(python) = self.processes.get_mut(&pid) else { return PythonFrames::None };
+        let Some(frames) = python.frames(tid).filter(|frames| !frames.is_empty()) else {
+            return PythonFrames::None;
+        };
+        let Inside { asyncio, layout, .. } = &python.inside;
+        let tasks = asyncio.map(|asyncio| asyncio.take(&python.memory, layout, &frames));
+        PythonFrames::Read(frames, tasks.unwrap_or_default())
     }
 }
 
@@ -55,7 +62,7 @@ impl Python {
     fn frames(&mut self, tid: Tid) -> Option<Vec<Frame>> {
         let memory = &self.memory;
         if self.reader.is_none() {
-            self.reader = Reader::open(memory, &self.place).ok();
+            self.reader = Reader::open(memory, &self.inside.place).ok();
         }
         let reader = self.reader.as_mut()?;
         if let Some(thread) = self.threads.get(&tid)

@@ -94,6 +94,8 @@ pub struct Layout {
     pub interpreter_id: u32,
     /// `PyInterpreterState.ceval.gil`: pointer to the GIL. Absent below 3.12.
     pub interpreter_gil: u32,
+    /// `PyInterpreterState.modules` (`imports.modules` from 3.12 on): pointer to `sys.modules`.
+    pub interpreter_modules: u32,
 
     /// `sizeof(struct _gil_runtime_state)`: 208, free-threaded 216.
     pub gil_bytes: u32,
@@ -184,6 +186,21 @@ pub struct Layout {
     /// `co_tlbc`: pointer to a count and the addresses of the copies of the code.
     /// Free-threaded 3.14 and later.
     pub code_copies: u32,
+
+    /// `func_code` of a function.
+    pub function_code: u32,
+    /// The code object of a coroutine: `cr_code`, or from 3.12 on the one in its frame, with tag
+    /// bits from 3.14 on.
+    pub coroutine_code: u32,
+
+    /// `task_name` of asyncio's `Task` written in C (`TaskObj`). Absent in free-threaded builds.
+    pub task_name: u32,
+    /// `task_coro`: pointer to its coroutine.
+    pub task_coroutine: u32,
+    /// `task_awaited_by`: who awaits it, or a set of them. Absent below 3.14.
+    pub task_awaiter: u32,
+    /// Bits of flags, 8 bits: whether that is a set. Absent below 3.14.
+    pub task_awaiters: u32,
 
     /// `ob_type`.
     pub object_type: u32,

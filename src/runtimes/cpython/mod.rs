@@ -7,8 +7,10 @@
 //! both times; else nothing is told, and that is counted. What goes unnoticed is a thread that
 //! left a function and came back to the same place in the midst of both reads, by the same way.
 
+mod asyncio;
 mod batch;
 mod code;
+mod dict;
 mod find;
 mod frames;
 mod gil;
@@ -29,6 +31,11 @@ mod version;
 use super::Memory;
 use super::MemoryExt;
 
+pub use asyncio::Asyncio;
+pub use asyncio::NAME_BYTES;
+pub use asyncio::Task;
+pub use asyncio::TaskWords;
+pub use asyncio::Tasks;
 pub use code::Code;
 pub use find::Module;
 pub use find::Place;

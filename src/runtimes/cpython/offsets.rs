@@ -99,7 +99,7 @@ pub(super) fn layout(start: &[u8], version: Version) -> Result<Layout, Unknown> 
         tag_bits: if minor >= 14 { 3 } else { 0 },
         // The count of uses of a string that is shared takes a byte there.
         string_kind_shift: if free_threaded && minor >= 14 { 8 } else { 2 },
-        ..tables::gil(free_threaded)
+        ..tables::tasks(minor, free_threaded)
     };
     states(&mut groups, &mut layout)?;
     frames_and_code(&mut groups, &mut layout)?;
@@ -116,8 +116,15 @@ fn states(groups: &mut Groups<'_>, layout: &mut Layout) -> Result<(), Unknown> {
     layout.interpreter_id = id;
     layout.interpreter_next = next;
     layout.interpreter_threads = threads;
-    // Main thread (3.14 and later), collector, modules, system dictionary, builtins.
-    groups.skip(if layout.minor >= 14 { 5 } else { 4 });
+    // Main thread (3.14 and later), collector.
+    groups.skip(if layout.minor >= 14 { 2 } else { 1 });
+    let modules = groups.word()?;
+    if modules > u64::from(size) - 8 || !modules.is_multiple_of(8) {
+        return Err(Unknown::Offset("pointer to the modules", modules));
+    }
+    layout.interpreter_modules = modules as u32;
+    // System dictionary, builtins.
+    groups.skip(2);
     let (pointer, own) = (groups.word()?, groups.word()?);
     if pointer > u64::from(size) - 8 || !pointer.is_multiple_of(8) {
         return Err(Unknown::Offset("pointer to the GIL", pointer));
@@ -265,12 +272,15 @@ mod tests {
             interpreter_threads: 7344,
             interpreter_id: 7272,
             interpreter_gil: 16,
+            interpreter_modules: 7656,
             thread_frame: 72,
             cframe_frame: ABSENT,
             thread_pthread: 152,
             thread_native: 160,
             pthread_tid: ABSENT,
             code_instructions: 200,
+            task_name: 128,
+            task_coroutine: 120,
             ..known.expect("in the table")
         };
         assert_eq!(of_3_13, expected);
@@ -281,11 +291,16 @@ mod tests {
             runtime_interpreters: 808,
             interpreter_next: 7272,
             interpreter_id: 7280,
+            interpreter_modules: 7688,
             frame_bytes: 88,
             frame_owner: 74,
             frame_locals: 80,
             tag_bits: 3,
             code_instructions: 208,
+            task_name: 136,
+            task_coroutine: 128,
+            task_awaiter: 96,
+            task_awaiters: 109,
             ..of_3_13
         };
         assert_eq!(of_3_14, expected);
@@ -297,6 +312,7 @@ mod tests {
             interpreter_next: 7264,
             interpreter_threads: 7336,
             interpreter_id: 7272,
+            interpreter_modules: 7592,
             thread_bytes: 264,
             thread_pthread: 176,
             thread_native: 184,

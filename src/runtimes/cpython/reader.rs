@@ -5,6 +5,7 @@ use crate::model::Tid;
 
 use super::super::memory::u32_in;
 use super::super::memory::u64_in;
+use super::Asyncio;
 use super::Code;
 use super::Frame;
 use super::GilState;
@@ -143,6 +144,13 @@ impl Reader {
     /// All interpreters of the process, newest first; `None` when they cannot be read.
     pub fn interpreters(&self, memory: &dyn Memory) -> Option<Vec<Interpreter>> {
         states::interpreters(memory, &self.layout, self.runtime)
+    }
+
+    /// Where asyncio is, once the program has imported it. Of the main interpreter: each other one
+    /// has its own.
+    pub fn asyncio(&self, memory: &dyn Memory) -> Option<Asyncio> {
+        let main = self.interpreters(memory)?.last()?.address;
+        Asyncio::find(memory, &self.layout, main)
     }
 
     /// The addresses of all GILs, in order. Interpreters may share one, or have their own.

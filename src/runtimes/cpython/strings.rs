@@ -31,28 +31,54 @@ impl State {
     }
 }
 
+impl State {
+    /// That of a string whose header is `bytes`, with its length; `None` for what is none.
+    fn of(layout: &Layout, bytes: &[u8]) -> Option<(Self, u64)> {
+        let length = u64_in(bytes, layout.string_length)?;
+        let state = Self::new(layout, u32_in(bytes, layout.string_state)?);
+        let sound =
+            state.compact && matches!(state.kind, 1 | 2 | 4) && (!state.ascii || state.kind == 1);
+        (sound && i64::try_from(length).is_ok()).then_some((state, length))
+    }
+
+    /// Where the characters begin.
+    fn start(&self, layout: &Layout) -> u32 {
+        if self.ascii { layout.string_ascii } else { layout.string_compact }
+    }
+
+    /// The text that characters are.
+    fn text(&self, bytes: &[u8]) -> Option<Text> {
+        if self.ascii {
+            return bytes.is_ascii().then(|| Text::new(bytes));
+        }
+        let points = bytes.chunks_exact(self.kind as usize).map(|point| {
+            let value = point.iter().rev().fold(0u32, |value, &byte| value << 8 | u32::from(byte));
+            // Half a surrogate pair, which Python allows, is no character.
+            char::from_u32(value).unwrap_or(char::REPLACEMENT_CHARACTER)
+        });
+        Some(Text::from(points.collect::<String>().as_str()))
+    }
+}
+
 /// The string object at `address`, cut off at [`LONGEST`]. `None` for what is none.
 pub(super) fn string(memory: &dyn super::Memory, layout: &Layout, address: u64) -> Option<Text> {
     let mut header = [0; 64];
     let header = header.get_mut(..layout.string_ascii as usize)?;
     memory.read(address, header).then_some(())?;
-    let length = u64_in(header, layout.string_length)?;
-    let state = State::new(layout, u32_in(header, layout.string_state)?);
-    let sound =
-        state.compact && matches!(state.kind, 1 | 2 | 4) && (!state.ascii || state.kind == 1);
-    (sound && i64::try_from(length).is_ok()).then_some(())?;
-    let start = if state.ascii { layout.string_ascii } else { layout.string_compact };
+    let (state, length) = State::of(layout, header)?;
     let bytes = length.min(LONGEST) as usize * state.kind as usize;
-    let bytes = memory.bytes(address.checked_add(start.into())?, bytes)?;
-    if state.ascii {
-        return bytes.is_ascii().then(|| Text::new(bytes));
-    }
-    let points = bytes.chunks_exact(state.kind as usize).map(|point| {
-        let value = point.iter().rev().fold(0u32, |value, &byte| value << 8 | u32::from(byte));
-        // Half a surrogate pair, which Python allows, is no character.
-        char::from_u32(value).unwrap_or(char::REPLACEMENT_CHARACTER)
-    });
-    Some(Text::from(points.collect::<String>().as_str()))
+    let start = address.checked_add(state.start(layout).into())?;
+    state.text(&memory.bytes(start, bytes)?)
+}
+
+/// The string object whose first bytes are these, and whether it goes on behind them.
+pub(super) fn string_in(layout: &Layout, bytes: &[u8]) -> Option<(Text, bool)> {
+    let (state, length) = State::of(layout, bytes)?;
+    let characters = bytes.get(state.start(layout) as usize..)?;
+    let there = characters.len() / state.kind as usize;
+    let taken = usize::try_from(length).map_or(there, |length| length.min(there));
+    let text = state.text(&characters[..taken * state.kind as usize])?;
+    Some((text, length > taken as u64))
 }
 
 /// The bytes object at `address`.

@@ -31,6 +31,25 @@ pub(super) fn gil(free_threaded: bool) -> Layout {
     }
 }
 
+/// From 3.13 on, what builds do not tell of functions and of asyncio's tasks (of those
+/// `.AsyncioDebug` of 3.14 and 3.15 does, and agrees); with the GIL.
+pub(super) fn tasks(minor: u32, free_threaded: bool) -> Layout {
+    let (name, coroutine, awaiter, awaiters) = match minor {
+        _ if free_threaded => (ABSENT, ABSENT, ABSENT, ABSENT),
+        13 => (128, 120, ABSENT, ABSENT),
+        _ => (136, 128, 96, 109),
+    };
+    Layout {
+        function_code: 48,
+        coroutine_code: 72,
+        task_name: name,
+        task_coroutine: coroutine,
+        task_awaiter: awaiter,
+        task_awaiters: awaiters,
+        ..gil(free_threaded)
+    }
+}
+
 /// What every build has in common, as 3.8 has it where versions differ.
 fn oldest() -> Layout {
     Layout {
@@ -41,6 +60,7 @@ fn oldest() -> Layout {
         interpreter_threads: 8,
         interpreter_id: 16,
         interpreter_gil: ABSENT,
+        interpreter_modules: 56,
         thread_bytes: 184,
         thread_next: 8,
         thread_interpreter: 16,
@@ -71,6 +91,12 @@ fn oldest() -> Layout {
         line_form: LineForm::Steps,
         code_instructions: ABSENT,
         code_copies: ABSENT,
+        function_code: 16,
+        coroutine_code: 32,
+        task_name: 120,
+        task_coroutine: 112,
+        task_awaiter: ABSENT,
+        task_awaiters: ABSENT,
         object_type: 8,
         type_name: 24,
         bytes_length: 16,
@@ -85,7 +111,15 @@ fn oldest() -> Layout {
 }
 
 fn of_3_9() -> Layout {
-    Layout { minor: 9, runtime_gil: 352, interpreter_id: 24, ..oldest() }
+    Layout {
+        minor: 9,
+        runtime_gil: 352,
+        interpreter_id: 24,
+        interpreter_modules: 856,
+        task_name: 160,
+        task_coroutine: 152,
+        ..oldest()
+    }
 }
 
 fn of_3_10() -> Layout {
@@ -96,6 +130,10 @@ fn of_3_10() -> Layout {
         instruction_form: InstructionForm::Units,
         frame_locals: 352,
         line_form: LineForm::Ranges,
+        function_code: 48,
+        coroutine_code: 24,
+        task_name: 168,
+        task_coroutine: 160,
         ..of_3_9()
     }
 }
@@ -107,6 +145,7 @@ fn of_3_11() -> Layout {
         runtime_gil: 360,
         interpreter_threads: 16,
         interpreter_id: 48,
+        interpreter_modules: 888,
         thread_bytes: 304,
         thread_frame: 56,
         cframe_frame: 8,
@@ -132,6 +171,9 @@ fn of_3_11() -> Layout {
         code_lines: 136,
         line_form: LineForm::Locations,
         code_instructions: 184,
+        coroutine_code: 16,
+        task_name: 144,
+        task_coroutine: 136,
         ..of_3_10()
     }
 }
@@ -143,6 +185,7 @@ fn of_3_12() -> Layout {
         interpreter_threads: 72,
         interpreter_id: 8,
         interpreter_gil: 384,
+        interpreter_modules: 944,
         thread_bytes: 240,
         cframe_frame: 0,
         thread_pthread: 136,
@@ -154,6 +197,7 @@ fn of_3_12() -> Layout {
         frame_entry: ABSENT,
         code_first_line: 68,
         code_instructions: 192,
+        coroutine_code: 72,
         string_ascii: 40,
         string_compact: 56,
         ..of_3_11()

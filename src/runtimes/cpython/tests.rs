@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+mod tasks;
+
 use super::*;
 use crate::model::Tid;
 
@@ -94,11 +96,11 @@ fn bytes_object(drawn: &mut Drawn, layout: &Layout, at: u64, bytes: &[u8]) {
 }
 
 fn type_object(drawn: &mut Drawn, layout: &Layout, at: u64, name: &str) {
-    drawn.field(at, layout.type_name, at + 0x100);
+    drawn.field(at, layout.type_name, at + 0x400);
     let mut name = name.as_bytes().to_vec();
     // A read of a C string goes on to the end of its piece.
     name.resize(128, 0);
-    drawn.put(at + 0x100, &name);
+    drawn.put(at + 0x400, &name);
 }
 
 /// Code object number `n`: `function_n` of `file.py`, first line 10 n, next line with each unit.
@@ -486,6 +488,14 @@ fn exercise(memory: &dyn Memory, reader: &mut Reader) {
             }
         }
     }
+    for (_, stack) in reader.snapshot(memory) {
+        let frames = stack.map(|stack| stack.frames).unwrap_or_default();
+        let run = frames.first().map_or(0, |frame| frame.code);
+        let asyncio = Asyncio { run, callback: 24, builtin: CODE_TYPE };
+        let words = asyncio.take(memory, reader.layout(), &frames);
+        Tasks::default().called(memory, reader.layout(), &words);
+    }
+    reader.asyncio(memory);
     reader.stacks(memory, &threads);
     for gil in reader.gils(memory) {
         reader.gil_state(memory, gil);

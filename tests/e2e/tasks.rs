@@ -1,0 +1,132 @@
+//! Tasks of asyncio in stacks: each function that holds up the loop stands under the task that called
+//! it, on every interpreter here.
+
+use crate::interpreters::interpreters;
+use crate::program::Recorded;
+use crate::program::Tier;
+use crate::program::Timesink;
+use crate::program::skip;
+use crate::program::timesink;
+use crate::report::rows;
+use crate::report::text;
+use serde_json::Value;
+use std::path::Path;
+
+const ROUNDS: u64 = 6;
+const MS: u64 = 30;
+
+/// Each function and the tasks that its stacks must have, innermost first; whether those that await
+/// are told by versions before 3.14.
+const STALLS: [(&str, &[&str]); 6] = [
+    ("stall_named", &["task \"fetch-7\"", "task \"awaits fetch-7\" awaits", "task of main awaits"]),
+    ("stall_computing", &["task \"größe\""]),
+    ("stall_numbered", &["task of work"]),
+    ("stall_gathered", &["task \"gathered\""]),
+    ("stall_main", &["task of main"]),
+    ("stall_callback", &[]),
+];
+
+/// A stack with its time, ns: the functions, innermost first.
+type Line = (Vec<String>, u64);
+
+fn folded(run: &Recorded) -> Vec<Line> {
+    let out = run.out().display().to_string();
+    let (code, lines, complaint) =
+        timesink(&["export", &out, "--to", "folded", "--of", "wall"]);
+    assert_eq!(code, 0, "{complaint}");
+    let lines = String::from_utf8(lines).expect("UTF-8");
+    let line = |line: &str| {
+        let (stack, ns) = line.rsplit_once(' ').expect("a number");
+        let frames = stack.rsplit(';').map(str::to_owned).collect();
+        (frames, ns.parse().expect("ns"))
+    };
+    lines.lines().map(line).collect()
+}
+
+fn is_task(frame: &str) -> bool {
+    frame.starts_with("task \"") || frame.starts_with("task of ") || frame == "task"
+}
+
+/// How a program ran, and what it said of itself: time in each function, ns.
+fn record(tier: Tier, command: &[String]) -> (Vec<Line>, Value, Recorded) {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/stalls.py");
+    let mut command = command.to_vec();
+    command.extend([program.display().to_string(), ROUNDS.to_string(), MS.to_string()]);
+    let run = Timesink::on(tier).env("PYTHONIOENCODING", "utf-8").record(&command);
+    assert_eq!(run.code(), 0, "{}", run.stderr);
+    let said = serde_json::from_slice(&run.stdout).expect("what it measured");
+    (folded(&run), said, run)
+}
+
+/// The time in a function with its tasks right, and with none; panics at a wrong one.
+fn judge(lines: &[Line], function: &str, tasks: &[&str]) -> (u64, u64) {
+    let (mut right, mut none) = (0, 0);
+    for (stack, ns) in lines.iter().filter(|(stack, _)| stack.iter().any(|f| f == function)) {
+        let told: Vec<&str> =
+            stack.iter().map(String::as_str).filter(|frame| is_task(frame)).collect();
+        // Who awaits is told as far as is known; what is told must be so.
+        let so = told.iter().zip(tasks).all(|(told, task)| told == task);
+        let gathered = function == "stall_gathered" || function == "stall_computing"
+            || function == "stall_numbered";
+        let by_main = told.get(1).is_none_or(|by| *by == "task of main awaits");
+        assert!(so && (told.len() <= tasks.len() || gathered && by_main), "{function}: {stack:?}");
+        if told.is_empty() { none += ns } else { right += ns }
+    }
+    (right, none)
+}
+
+fn measured(said: &Value, function: &str) -> u64 {
+    rows(said, &format!("/{function}")).iter().filter_map(Value::as_u64).sum()
+}
+
+/// At the kernel tier each of them is named: none wrongly, none not at all.
+#[test]
+#[allow(clippy::print_stdout, reason = "the figures are for docs/ACCURACY.md")]
+fn what_holds_up_a_loop_stands_under_its_task() {
+    if !Tier::Kernel.available() {
+        return skip("the kernel tier needs root");
+    }
+    for command in interpreters() {
+        let (lines, said, run) = record(Tier::Kernel, &command);
+        let mut shown = Vec::new();
+        for (function, tasks) in STALLS {
+            let (right, none) = judge(&lines, function, tasks);
+            let measured = measured(&said, function);
+            let named = if tasks.is_empty() { none } else { right };
+            assert_eq!(right + none, named, "{command:?}: {function} without its task");
+            assert!(named * 10 >= measured * 8, "{command:?}: {function}: {named} of {measured}");
+            shown.push(format!("{function} {:.1} %", named as f64 / measured as f64 * 100.0));
+        }
+        println!("{}: {}", command.join(" "), shown.join(", "));
+        let awaited = |(stack, _): &Line| {
+            let all = STALLS[0].1;
+            all.iter().all(|task| stack.iter().any(|frame| frame == task))
+        };
+        assert!(lines.iter().any(awaited), "{command:?}: who awaits is not told");
+        finding(&run.report);
+    }
+}
+
+fn finding(report: &Value) {
+    let found = rows(report, "/findings");
+    let found = found.iter().find(|finding| text(finding, "/rule") == "blocked-event-loop");
+    let text = text(found.expect("the loop was blocked"), "/text");
+    let tasks = ["fetch-7", "größe", "gathered"];
+    let told = tasks.iter().filter(|task| text.contains(&format!("Task `{task}` (coroutine `work`")));
+    assert!(told.count() >= 2 || text.contains("A task of `work`"), "{text}");
+    assert!(text.contains("held it up") && text.contains("at the longest"), "{text}");
+}
+
+/// At the other tiers only sleeping threads are looked at, now and then: what is told is right.
+#[test]
+fn without_the_kernel_tier_no_task_is_named_wrongly() {
+    for tier in [Tier::Perf, Tier::Proc] {
+        if !tier.available() {
+            continue;
+        }
+        let Some(command) = interpreters().pop() else { return skip("no python3 is installed") };
+        let (lines, _, _) = record(tier, &command);
+        let named = STALLS.map(|(function, tasks)| judge(&lines, function, tasks).0);
+        assert!(named[0] > 0 && named[3] > 0, "{tier:?}: {named:?}");
+    }
+}

@@ -1,0 +1,101 @@
+"""Holds up a loop of asyncio in known functions, each called by one task alone. Prints how often and for
+how long each did.
+
+    python3 stalls.py ROUNDS MS
+"""
+
+import asyncio
+import collections
+import json
+import sys
+import time
+
+rounds, ms = int(sys.argv[1]), int(sys.argv[2])
+took = collections.defaultdict(list)
+
+
+def measured(function):
+    def call():
+        began = time.monotonic_ns()
+        function()
+        took[function.__name__].append(time.monotonic_ns() - began)
+    return call
+
+
+def nap():
+    time.sleep(ms / 1000)
+
+
+def crunch():
+    end = time.thread_time_ns() + ms * 1_000_000
+    while time.thread_time_ns() < end:
+        sum(range(1_000))
+
+
+@measured
+def stall_named():
+    nap()
+
+
+@measured
+def stall_computing():
+    crunch()
+
+
+@measured
+def stall_numbered():
+    nap()
+
+
+@measured
+def stall_gathered():
+    nap()
+
+
+@measured
+def stall_main():
+    nap()
+
+
+@measured
+def stall_callback():
+    nap()
+
+
+async def work(stall):
+    for _ in range(rounds):
+        await asyncio.sleep(ms / 500)
+        stall()
+
+
+async def awaits(task):
+    await task
+
+
+def named(name, coroutine):
+    task = asyncio.get_running_loop().create_task(coroutine)
+    task.set_name(name)
+    return task
+
+
+async def main():
+    # Until the recorder knows where asyncio is.
+    await asyncio.sleep(0.8)
+    inner = named("fetch-7", work(stall_named))
+    tasks = [
+        named("awaits fetch-7", awaits(inner)),
+        named("größe", work(stall_computing)),
+        asyncio.get_running_loop().create_task(work(stall_numbered)),
+    ]
+    for task in tasks:
+        await task
+    await asyncio.gather(named("gathered", work(stall_gathered)), asyncio.sleep(0.01))
+    for _ in range(rounds):
+        asyncio.get_running_loop().call_soon(stall_callback)
+        await asyncio.sleep(ms / 500)
+    stall_main()
+    await asyncio.sleep(ms / 500)
+
+
+asyncio.run(main())
+print(json.dumps(took))
