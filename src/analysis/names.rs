@@ -118,9 +118,7 @@ pub fn call_site(symbols: &Symbols, stack: StackId) -> Option<String> {
     let own = own.or_else(|| rows.iter().rev().find(|row| is_python(row)))?;
     let name = short(&own.name);
     match (&own.file, own.line) {
-        (Some(file), Some(line)) => {
-            Some(format!("`{name}` ({}:{line})", file_name(file)))
-        }
+        (Some(file), Some(line)) => Some(format!("`{name}` ({}:{line})", file_name(file))),
         _ => Some(format!("`{name}`")),
     }
 }

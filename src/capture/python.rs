@@ -15,6 +15,7 @@ use crate::model::Pid;
 use crate::model::Text;
 use crate::runtimes::MemoryExt as _;
 use crate::runtimes::cpython::Asyncio;
+use crate::runtimes::cpython::Code;
 use crate::runtimes::cpython::Frame;
 use crate::runtimes::cpython::GilPart;
 use crate::runtimes::cpython::Layout;
@@ -83,9 +84,6 @@ const MOST_TRIES: u32 = 10_000;
 /// Asyncio is looked for so often in a process that has it, or is about to.
 const MOST_LOOKS: u32 = 200;
 
-/// How the file ends that asyncio's loop is from.
-const LOOP_FILE: &[u8] = b"/asyncio/base_events.py";
-
 /// Ended processes that are remembered.
 const MOST_EXITED: usize = 64;
 
@@ -146,6 +144,12 @@ impl Python {
         }
         found.is_some()
     }
+}
+
+/// Whether it is asyncio's loop that runs: by then all of it is imported.
+fn is_loop(code: &Code) -> bool {
+    code.name.as_bytes().ends_with(b"_run_once")
+        && code.file.as_bytes().ends_with(b"/asyncio/base_events.py")
 }
 
 /// All of them.
@@ -266,7 +270,7 @@ impl Pythons {
                 if alive { reader.code(frame.code) } else { reader.code_as_last_seen(frame.code) };
             self.named += u64::from(code.is_some());
             self.nameless += u64::from(code.is_none());
-            if code.is_some_and(|code| code.file.as_bytes().ends_with(LOOP_FILE)) {
+            if code.is_some_and(is_loop) {
                 looks.get_or_insert(MOST_LOOKS);
             }
             functions.push(match code {

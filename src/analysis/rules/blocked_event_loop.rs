@@ -178,7 +178,8 @@ fn tasks(turns: &Turns) -> String {
             Nanos(task.longest_ns),
         );
     }
-    let (more, ns) = tasks.iter().skip(MOST_TASKS).fold((0, 0), |(n, ns), (_, t)| (n + 1, ns + t.ns));
+    let (more, ns) =
+        tasks.iter().skip(MOST_TASKS).fold((0, 0), |(n, ns), (_, t)| (n + 1, ns + t.ns));
     if more > 0 {
         told += &format!(" {} more did, for {} in all.", words::count(more, "task"), Nanos(ns));
     }

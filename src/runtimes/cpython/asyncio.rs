@@ -128,12 +128,7 @@ impl Asyncio {
 
     /// Copies the way to the task that a stack, innermost first, runs, and to those that await it.
     /// For a thread that sleeps; what is read are tasks only once [`Tasks::called`] says so.
-    pub fn take(
-        &self,
-        memory: &dyn Memory,
-        layout: &Layout,
-        frames: &[Frame],
-    ) -> Vec<TaskWords> {
+    pub fn take(&self, memory: &dyn Memory, layout: &Layout, frames: &[Frame]) -> Vec<TaskWords> {
         let mut tasks = Vec::new();
         let handle = frames.iter().find(|frame| frame.code == self.run);
         let handle = handle.and_then(|frame| frame.first_local.checked_add(self.callback.into()));
@@ -160,7 +155,8 @@ impl Asyncio {
             Way::Callback(at) => {
                 plausible(at).then_some(())?;
                 let kind = word(memory, at, layout.object_type)?;
-                let words = [word(memory, at, CALLBACK_WORDS)?, word(memory, at, CALLBACK_WORDS + 8)?];
+                let words =
+                    [word(memory, at, CALLBACK_WORDS)?, word(memory, at, CALLBACK_WORDS + 8)?];
                 // A wrapper has the task in its first word, a built-in method in its second.
                 (kind, words, words[usize::from(kind == self.builtin)])
             }
@@ -316,9 +312,9 @@ fn known(memory: &dyn Memory, layout: &Layout, address: u64) -> Option<Kind> {
     let name = strings::type_name(memory, layout, address)?;
     Some(match name.as_bytes() {
         // With their module from 3.12 on.
-        b"TaskStepMethWrapper"
-        | b"TaskWakeupMethWrapper"
-        | b"_asyncio.TaskStepMethWrapper" => Kind::Wrapper,
+        b"TaskStepMethWrapper" | b"TaskWakeupMethWrapper" | b"_asyncio.TaskStepMethWrapper" => {
+            Kind::Wrapper
+        }
         b"builtin_function_or_method" => Kind::Builtin,
         b"_asyncio.Task" => Kind::Task,
         b"_asyncio.Future" => Kind::Future,
