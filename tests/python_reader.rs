@@ -71,7 +71,7 @@ fn tasks_are_called_what_they_call_themselves() {
                 let bare = code.name.to_string();
                 let bare = bare.rsplit('.').next().unwrap_or_default().to_owned();
                 Value::from(vec![
-                    task.name.as_ref().map(|name| name.to_string()).into(),
+                    task.name.as_ref().map(ToString::to_string).into(),
                     Value::from(bare),
                 ])
             });

@@ -39,9 +39,9 @@ pub enum PythonFrames {
     #[default]
     None,
     /// Taken in the kernel, as they lay in memory.
-    Taken(Vec<Taken>, Vec<TaskWords>),
+    Taken(Vec<Taken>, Box<[TaskWords]>),
     /// Read from outside.
-    Read(Vec<Frame>, Vec<TaskWords>),
+    Read(Vec<Frame>, Box<[TaskWords]>),
 }
 
 impl PythonFrames {
@@ -105,10 +105,10 @@ struct Python {
 }
 
 impl Python {
-    fn new(memory: ProcessMemory, inside: Inside) -> Self {
+    fn new(memory: ProcessMemory, inside: &Inside) -> Self {
         Self {
             memory,
-            inside,
+            inside: *inside,
             reader: None,
             tries: 0,
             looks: None,
@@ -186,7 +186,7 @@ impl Pythons {
             Ok(layout) => {
                 let inside = Inside { place, layout, asyncio: None };
                 self.found.push((pid, Some(inside)));
-                self.processes.insert(pid, Python::new(memory, inside));
+                self.processes.insert(pid, Python::new(memory, &inside));
             }
             // Gone before anybody could look: nothing to say.
             Err(Unknown::Unreadable) => {}
@@ -208,7 +208,7 @@ impl Pythons {
         let Some(Python { inside, looks, .. }) = self.processes.get(&parent) else { return };
         let (inside, looks) = (*inside, *looks);
         self.found.push((child, Some(inside)));
-        let python = Python::new(ProcessMemory(child), inside);
+        let python = Python::new(ProcessMemory(child), &inside);
         self.processes.insert(child, Python { looks, ..python });
     }
 

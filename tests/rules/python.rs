@@ -201,8 +201,8 @@ fn a_blocked_loop_names_the_tasks_that_block_it() {
     let text = &finding.text;
     for part in [
         "4 times asleep in `fetch` (app.py:",
-        ") in task `fetch-7`, ",
-        "< `job` in a task of `job`, ",
+        "< `main` in task `fetch-7`, ",
+        "< `job` < `main` in a task of `job`, ",
         " Task `fetch-7` (coroutine `fetch`, app.py:",
         "; awaited by task `outer`, that by a task of `main`) held it up 4 times, 53.0 ms at the longest.",
         " A task of `job` (coroutine `job`, app.py:",
@@ -212,7 +212,7 @@ fn a_blocked_loop_names_the_tasks_that_block_it() {
         assert!(text.contains(part), "`{part}` in {text}");
     }
     assert_eq!(text.matches("held it up").count(), 2, "a callback is no task: {text}");
-    assert!(finding.claim.as_ref().is_some_and(|c| c.headline.contains("in task `fetch-7`")));
+    assert!(finding.claim.as_ref().is_some_and(|c| c.headline.contains("in a task of `job`")));
 }
 
 #[test]

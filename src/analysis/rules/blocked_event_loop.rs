@@ -165,25 +165,20 @@ fn of((state, chain): &(State, Vec<String>), cause: &Cause, object: Option<&Obje
 fn tasks(turns: &Turns) -> String {
     let mut tasks: Vec<(&String, &TaskTurns)> = turns.tasks.iter().collect();
     tasks.sort_by_key(|(_, task)| std::cmp::Reverse(task.ns));
-    let mut told = String::new();
-    for (name, task) in tasks.iter().take(MOST_TASKS) {
+    let told = tasks.iter().take(MOST_TASKS).map(|(name, task)| {
         let mut letters = name.chars();
         let first = letters.next().unwrap_or_default().to_uppercase();
         let form = task.forms.iter().max_by_key(|&(_, ns)| ns);
         let form = form.map_or_else(String::new, |(form, _)| form_of(form));
-        told += &format!(
-            " {first}{}{form} held it up {}, {} at the longest.",
-            letters.as_str(),
-            words::count(task.turns, "time"),
-            Nanos(task.longest_ns),
-        );
-    }
-    let (more, ns) =
-        tasks.iter().skip(MOST_TASKS).fold((0, 0), |(n, ns), (_, t)| (n + 1, ns + t.ns));
-    if more > 0 {
-        told += &format!(" {} more did, for {} in all.", words::count(more, "task"), Nanos(ns));
-    }
-    told
+        let (times, longest) = (words::count(task.turns, "time"), Nanos(task.longest_ns));
+        format!(" {first}{}{form} held it up {times}, {longest} at the longest.", letters.as_str())
+    });
+    let rest = tasks.get(MOST_TASKS..).unwrap_or_default();
+    let more = (!rest.is_empty()).then(|| {
+        let ns = Nanos(rest.iter().map(|(_, task)| task.ns).sum());
+        format!(" {} more did, for {ns} in all.", words::count(rest.len() as u64, "task"))
+    });
+    told.chain(more).collect()
 }
 
 /// " (coroutine `fetch`, app.py:31; awaited by task `main`)"

@@ -424,7 +424,8 @@ impl Chains {
 
     fn take(&mut self, tid: u32, time: u64) -> PythonFrames {
         let taken = self.0.remove(&(tid, time));
-        taken.map_or(PythonFrames::None, |(frames, tasks)| PythonFrames::Taken(frames, tasks))
+        taken
+            .map_or(PythonFrames::None, |(frames, tasks)| PythonFrames::Taken(frames, tasks.into()))
     }
 }
 

@@ -54,7 +54,7 @@ impl Pythons {
         };
         let Inside { asyncio, layout, .. } = &python.inside;
         let tasks = asyncio.map(|asyncio| asyncio.take(&python.memory, layout, &frames));
-        PythonFrames::Read(frames, tasks.unwrap_or_default())
+        PythonFrames::Read(frames, tasks.unwrap_or_default().into())
     }
 }
 

@@ -79,15 +79,15 @@ impl Reader {
     /// little later.
     pub fn open(memory: &dyn Memory, place: &Place) -> Result<Self, Unknown> {
         let layout = Layout::at(memory, place)?;
-        let reader = Self::unchecked(layout, place.runtime);
+        let reader = Self::unchecked(&layout, place.runtime);
         reader.check(memory)?;
         Ok(reader)
     }
 
     /// Of what may be no interpreter at all.
-    pub(super) fn unchecked(layout: Layout, runtime: u64) -> Self {
+    pub(super) fn unchecked(layout: &Layout, runtime: u64) -> Self {
         Self {
-            layout,
+            layout: *layout,
             runtime,
             codes: Codes::default(),
             threads: Threads::default(),

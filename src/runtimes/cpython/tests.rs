@@ -472,7 +472,7 @@ impl Memory for Noise {
     }
 }
 
-fn reader(layout: Layout) -> Reader {
+fn reader(layout: &Layout) -> Reader {
     Reader::unchecked(layout, RUNTIME)
 }
 
@@ -510,7 +510,7 @@ proptest::proptest! {
         let noise = Noise { seed, reads: Cell::new(0) };
         Reader::open(&noise, &place(minor)).ok();
         let layout = tables::layout(version(minor)).expect("in the table");
-        exercise(&noise, &mut reader(layout));
+        exercise(&noise, &mut reader(&layout));
         proptest::prop_assert!(noise.reads.get() < 2_000_000, "{} reads", noise.reads.get());
     }
 

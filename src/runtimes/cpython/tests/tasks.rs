@@ -13,6 +13,9 @@ const CALLBACK: u64 = 32;
 /// The frame that is `Handle._run`: the middle one of three.
 const RUN: u64 = 2;
 
+/// Changes a program: where the step and its task are.
+type Edit = fn(&mut Drawn, &Layout, u64, u64);
+
 /// A type with this name, always at the same place.
 fn kind(drawn: &mut Drawn, layout: &Layout, name: &str, base: u64) -> u64 {
     const NAMES: [&str; 12] = [
@@ -202,8 +205,7 @@ fn what_is_no_step_of_a_task_has_no_name() {
     let first = step(&mut drawn, &layout, THINGS + 0x2_0000, inner, true);
     drawn.word(HANDLE + CALLBACK, first);
     assert_eq!(told(&drawn, 11), [named("inner", 3)]);
-    type Change = fn(&mut Drawn, &Layout, u64, u64);
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Edit); 6] = [
         ("another method of the task", |d, _, _, _| d.put(METHOD + 0x40, b"cancel\0")),
         ("a function", |d, l, first, _| _ = object(d, l, first, "function")),
         ("of something else", |d, l, _, inner| _ = object(d, l, inner, "cell")),
