@@ -112,6 +112,14 @@ static __always_inline __u64 user_word(__u64 address)
 	return word;
 }
 
+/* All bits if `word` is 0, else none. */
+static __always_inline __u64 all_if_zero(__u64 word)
+{
+	__u64 some = word | -word;
+	barrier_var(some);
+	return (some >> 63) - 1;
+}
+
 /* The interpreter knows a thread by the address of the C library's struct for it, to which the
  * thread's segment register points. */
 static __always_inline __u64 pthread_of(struct task_struct *task)
@@ -254,8 +262,9 @@ static __noinline int python_stack(struct task_struct *task, __u32 tgid, __u64 n
 			break;
 		struct python_frame *f = &e->frames[i];
 		f->code = user_word(frame + p->frame_code);
-		if (!handle && p->asyncio_run && (f->code & ~(__u64)p->tag_bits) == p->asyncio_run)
-			handle = frame;
+		/* Of the innermost one, and without a branch: the verifier would follow both through
+		 * the rest of the loop. */
+		handle |= frame & all_if_zero((f->code & ~(__u64)p->tag_bits) ^ p->asyncio_run) & all_if_zero(handle);
 		f->instruction = user_word(frame + p->frame_instruction);
 		f->owner = 0;
 		f->entry = 0;
@@ -280,7 +289,7 @@ static __noinline int python_stack(struct task_struct *task, __u32 tgid, __u64 n
 		return 0;
 	bpf_ringbuf_output(&stacks, e, size, BPF_RB_NO_WAKEUP);
 	/* In the same room, behind the same header. */
-	if (handle)
+	if (handle && p->asyncio_run)
 		python_tasks(p, (struct python_tasks_event *)e, handle);
 	return 0;
 }

@@ -21,7 +21,8 @@ pub const RULE: Rule = Rule {
     id: "blocked-event-loop",
     title: "an event loop held up by something long",
     reports: "Threads that poll for work in a loop (epoll, asyncio, node; parks of tokio's workers) and \
-              stayed away from it for more than 10 ms at a time, and what they did there.",
+              stayed away from it for more than 10 ms at a time, and what they did there: of asyncio in which \
+              task, and who awaits that.",
     matters: "while the loop is away every other connection, timer and task of it waits",
     try_this: "Move the long step off the loop (`run_in_executor`, `asyncio.to_thread`, `spawn_blocking`, a \
                worker thread), or cut it into pieces.",
