@@ -29,6 +29,7 @@ pub mod rules;
 mod schedule;
 mod spinning;
 mod stacks;
+mod tasks;
 mod utilisation;
 mod verdict;
 
@@ -111,6 +112,7 @@ pub fn analyse_focused(
         objects: Vec::new(),
         utilisation,
         functions: std::mem::take(&mut fold.functions).rows(trace.symbols()),
+        tasks: tasks::rows(&fold.history, trace.symbols()),
         focus: None,
         critical_path: Vec::new(),
         path: PathSummary::default(),

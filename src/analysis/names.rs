@@ -153,35 +153,49 @@ pub fn is_python(frame: &FrameRow) -> bool {
 
 /// A task of asyncio in a stack.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct TaskRow {
-    /// "task `worker-3`"; "a task of `fetch`" for one that the program gave no name.
-    pub name: String,
-    /// The function that it runs, and where that is: "`fetch`", "app.py:31".
-    pub coroutine: Option<(String, Option<String>)>,
-    /// Who awaits it, then who awaits that, as far as is known.
+pub struct StackTask {
+    /// Its name; `None` for one that the program gave none.
+    pub name: Option<String>,
+    /// The function that it runs,
+    pub coroutine: Option<String>,
+    /// and where that is: "app.py:31".
+    pub place: Option<String>,
+    /// Who awaits it, then who awaits that, as far as is known: "task `main`".
     pub awaiters: Vec<String>,
 }
 
-/// The task that a stack, outermost function first, runs.
-pub fn task(rows: &[FrameRow]) -> Option<TaskRow> {
-    let is_task = |row: &FrameRow| row.module.as_deref() == Some(TASK_MODULE);
-    let at = rows.iter().rposition(is_task)?;
-    let called = |row: &FrameRow| {
-        let name = row.name.strip_suffix(" awaits").unwrap_or(&row.name);
-        let given = name.strip_prefix("task \"").and_then(|name| name.strip_suffix('"'));
-        match (given, name.strip_prefix("task of ")) {
-            (Some(given), _) => format!("task `{given}`"),
+impl StackTask {
+    /// "task `worker-3`", "a task of `fetch`".
+    pub fn called(&self) -> String {
+        match (&self.name, &self.coroutine) {
+            (Some(name), _) => format!("task `{name}`"),
             (None, Some(coroutine)) => format!("a task of `{coroutine}`"),
             (None, None) => "a task".to_owned(),
         }
-    };
-    let coroutine = rows[at + 1..].iter().find(|row| is_python(row));
-    let place = |row: &FrameRow| Some(format!("{}:{}", file_name(row.file.as_deref()?), row.line?));
-    Some(TaskRow {
-        name: called(&rows[at]),
-        coroutine: coroutine.map(|row| (format!("`{}`", short(&row.name)), place(row))),
-        awaiters: rows[..at].iter().rev().take_while(|row| is_task(row)).map(called).collect(),
-    })
+    }
+
+    /// That of one frame.
+    fn of(row: &FrameRow) -> Self {
+        let name = row.name.strip_suffix(" awaits").unwrap_or(&row.name);
+        let given = name.strip_prefix("task \"").and_then(|name| name.strip_suffix('"'));
+        let coroutine = name.strip_prefix("task of ").map(short);
+        Self { name: given.map(str::to_owned), coroutine, place: None, awaiters: Vec::new() }
+    }
+}
+
+/// The task that a stack, outermost function first, runs.
+pub fn task(rows: &[FrameRow]) -> Option<StackTask> {
+    let is_task = |row: &FrameRow| row.module.as_deref() == Some(TASK_MODULE);
+    let at = rows.iter().rposition(is_task)?;
+    let mut task = StackTask::of(&rows[at]);
+    if let Some(row) = rows[at + 1..].iter().find(|row| is_python(row)) {
+        task.coroutine.get_or_insert_with(|| short(&row.name));
+        let file = row.file.as_deref().map(file_name);
+        task.place = file.zip(row.line).map(|(file, line)| format!("{file}:{line}"));
+    }
+    let awaiters = rows[..at].iter().rev().take_while(|row| is_task(row));
+    task.awaiters = awaiters.map(|row| StackTask::of(row).called()).collect();
+    Some(task)
 }
 
 /// A path without its directories.

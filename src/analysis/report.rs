@@ -59,6 +59,8 @@ pub struct Report {
     pub utilisation: Utilisation,
     /// Functions by CPU time of their samples, largest first.
     pub functions: Vec<FunctionRow>,
+    /// Tasks of asyncio by the time of their stacks, most first.
+    pub tasks: Vec<TaskRow>,
     /// What the path below is of, if not of the whole run.
     pub focus: Option<Focus>,
     /// The longest steps of the critical path, in order of time.
@@ -456,6 +458,21 @@ pub struct FunctionRow {
     pub self_ns: u64,
     /// CPU time of samples with it anywhere.
     pub total_ns: u64,
+}
+
+/// A task of asyncio, by the stacks that it appears in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct TaskRow {
+    /// The loop's thread, by id.
+    pub thread: u32,
+    /// Its name; `None` for all those of a coroutine that the program gave none.
+    pub name: Option<String>,
+    /// The function that it runs, where that is known.
+    pub coroutine: Option<String>,
+    /// CPU time of samples in it, ns.
+    pub running_ns: u64,
+    /// Time of stacks of waits in it, ns: it kept the loop waiting.
+    pub waiting_ns: u64,
 }
 
 /// A change that was tried in replay.

@@ -2,6 +2,7 @@
 
 mod holders;
 mod path;
+mod tasks;
 
 use crate::analysis::ExitStatus;
 use crate::analysis::Finding;
@@ -50,6 +51,7 @@ pub fn write(report: &Report, layout: Layout, out: &mut dyn Write) -> io::Result
     text.threads(report)?;
     text.objects(report)?;
     text.functions(report)?;
+    text.tasks(report)?;
     text.health(report)
 }
 

@@ -121,6 +121,13 @@ fn finding(report: &Value) {
         tasks.iter().filter(|task| text.contains(&format!("Task `{task}` (coroutine `work`")));
     assert!(told.count() >= 2 || text.contains("A task of `work`"), "{text}");
     assert!(text.contains("held it up") && text.contains("at the longest"), "{text}");
+    let row = |name: &str| {
+        let row = rows(report, "/tasks").iter().find(|row| row["name"] == name);
+        let row = row.unwrap_or_else(|| panic!("{name}: {}", report["tasks"]));
+        (number(row, "/running_ns"), number(row, "/waiting_ns"))
+    };
+    let least = ROUNDS * MS * 800_000;
+    assert!(row("größe").0 >= least && row("fetch-7").1 >= least, "{}", report["tasks"]);
 }
 
 /// At the other tiers only sleeping threads are looked at, now and then: what is told is right.

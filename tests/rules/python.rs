@@ -205,7 +205,7 @@ fn a_blocked_loop_names_the_tasks_that_block_it() {
         "< `job` < `main` in a task of `job`, ",
         " Task `fetch-7` (coroutine `fetch`, app.py:",
         "; awaited by task `outer`, that by a task of `main`) held it up 4 times, 53.0 ms at the longest.",
-        " A task of `job` (coroutine `job`, app.py:",
+        " A task of `job` (app.py:",
         ") held it up 4 times, 56.0 ms",
         "4 times asleep in `on_timer` (app.py:",
     ] {
@@ -213,6 +213,18 @@ fn a_blocked_loop_names_the_tasks_that_block_it() {
     }
     assert_eq!(text.matches("held it up").count(), 2, "a callback is no task: {text}");
     assert!(finding.claim.as_ref().is_some_and(|c| c.headline.contains("in a task of `job`")));
+    let name = |row: &timesink::analysis::TaskRow| {
+        (row.name.clone(), row.coroutine.clone(), row.waiting_ns)
+    };
+    let (fetch, job) = (Some("fetch".to_owned()), Some("job".to_owned()));
+    let rows: Vec<_> = report.tasks.iter().map(name).collect();
+    assert_eq!(rows, [(None, job, 164 * MS), (Some("fetch-7".to_owned()), fetch, 152 * MS)]);
+    let mut shown = Vec::new();
+    let layout = timesink::export::text::Layout { width: 90, color: false };
+    timesink::export::text::write(&report, layout, &mut shown).expect("to memory");
+    let shown = String::from_utf8(shown).expect("UTF-8");
+    assert!(shown.contains("   152 ms  21.8 %  `fetch-7`  (coroutine `fetch`)"), "{shown}");
+    assert!(shown.contains("all of `job` without a name of their own"), "{shown}");
 }
 
 #[test]

@@ -297,6 +297,7 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
             histogram: Vec::new(),
         },
         functions: functions(&waits, &trace.symbols),
+        tasks: Vec::new(),
         focus: None,
         critical_path: Vec::new(),
         path: PathSummary::default(),

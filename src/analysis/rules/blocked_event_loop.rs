@@ -7,7 +7,7 @@ use super::turns::Cause;
 use super::turns::TaskTurns;
 use super::turns::Turns;
 use super::words;
-use crate::analysis::names::TaskRow;
+use crate::analysis::names::StackTask;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Gain;
 use crate::analysis::report::Object;
@@ -183,14 +183,15 @@ fn tasks(turns: &Turns) -> String {
 }
 
 /// " (coroutine `fetch`, app.py:31; awaited by task `main`)"
-fn form_of(task: &TaskRow) -> String {
-    let coroutine = task.coroutine.as_ref().map(|(name, place)| {
-        let place = place.as_ref().map_or_else(String::new, |place| format!(", {place}"));
-        format!("coroutine {name}{place}")
-    });
+fn form_of(task: &StackTask) -> String {
+    // One without a name is called by its coroutine.
+    let coroutine = task.coroutine.as_ref().filter(|_| task.name.is_some());
+    let coroutine = coroutine.map(|coroutine| format!("coroutine `{coroutine}`"));
+    let place: Vec<String> = coroutine.into_iter().chain(task.place.clone()).collect();
+    let place = (!place.is_empty()).then(|| place.join(", "));
     let awaited = (!task.awaiters.is_empty())
         .then(|| format!("awaited by {}", task.awaiters.join(", that by ")));
-    let parts: Vec<String> = coroutine.into_iter().chain(awaited).collect();
+    let parts: Vec<String> = place.into_iter().chain(awaited).collect();
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join("; ")) }
 }
 

@@ -16,7 +16,7 @@ use crate::analysis::history::History;
 use crate::analysis::history::Life;
 use crate::analysis::history::Stay;
 use crate::analysis::names;
-use crate::analysis::names::TaskRow;
+use crate::analysis::names::StackTask;
 use crate::analysis::report::ConcurrencyModel;
 use crate::analysis::report::FrameRow;
 use crate::analysis::report::Gain;
@@ -439,7 +439,7 @@ pub struct Own<'a> {
     sites: FastMap<StackId, Option<String>>,
     spins: FastMap<StackId, Option<String>>,
     roles: FastMap<StackId, Roles>,
-    tasks: FastMap<StackId, Option<TaskRow>>,
+    tasks: FastMap<StackId, Option<StackTask>>,
 }
 
 impl<'a> Own<'a> {
@@ -471,7 +471,7 @@ impl<'a> Own<'a> {
     }
 
     /// The task of asyncio that it runs.
-    pub fn task(&mut self, stack: StackId) -> Option<TaskRow> {
+    pub fn task(&mut self, stack: StackId) -> Option<StackTask> {
         let symbols = self.symbols;
         let find = || names::task(&names::frames(symbols, stack));
         self.tasks.entry(stack).or_insert_with(find).clone()

@@ -9,7 +9,7 @@ use crate::analysis::history::History;
 use crate::analysis::history::Life;
 use crate::analysis::history::Reason;
 use crate::analysis::history::Stay;
-use crate::analysis::names::TaskRow;
+use crate::analysis::names::StackTask;
 use crate::model::Nanos;
 use crate::model::State;
 use crate::model::States;
@@ -66,7 +66,7 @@ pub struct TaskTurns {
     /// Most of that in one, ns.
     pub longest_ns: u64,
     /// What it runs and who awaits it, by time.
-    pub forms: BTreeMap<TaskRow, u64>,
+    pub forms: BTreeMap<StackTask, u64>,
 }
 
 /// Where time of a turn went.
@@ -74,7 +74,7 @@ pub struct TaskTurns {
 struct Place {
     ns: u64,
     sites: BTreeMap<String, u64>,
-    tasks: BTreeMap<TaskRow, u64>,
+    tasks: BTreeMap<StackTask, u64>,
 }
 
 impl Cause {
@@ -235,8 +235,8 @@ impl<'l> Walk<'l> {
             *cause.sites.entry(site).or_default() += ns;
         }
         if let Some((task, ns)) = place.tasks.into_iter().max_by_key(|(_, ns)| *ns) {
-            *cause.tasks.entry(task.name.clone()).or_default() += ns;
-            let turn = turns.tasks.entry(task.name.clone()).or_default();
+            *cause.tasks.entry(task.called()).or_default() += ns;
+            let turn = turns.tasks.entry(task.called()).or_default();
             turn.turns += 1;
             turn.ns += ns;
             turn.longest_ns = turn.longest_ns.max(ns);
