@@ -81,8 +81,11 @@ pub type Found = (Pid, Option<Inside>);
 /// Interpreters that are opened again and again before they have started to run.
 const MOST_TRIES: u32 = 10_000;
 
-/// Asyncio is looked for so often in a process that has it, or is about to.
-const MOST_LOOKS: u32 = 200;
+/// Asyncio is looked for with so many stacks of a process that has it or is about to: with some while
+/// it is imported, which may take half a second.
+const MOST_LOOKS: u32 = 4000;
+/// With one of so many.
+const EVERY: u32 = 4;
 
 /// Ended processes that are remembered.
 const MOST_EXITED: usize = 64;
@@ -136,6 +139,9 @@ impl Python {
     fn finds_asyncio(&mut self) -> bool {
         let Some(left) = self.looks.as_mut().filter(|left| **left > 0) else { return false };
         *left -= 1;
+        if !(*left + 1).is_multiple_of(EVERY) {
+            return false;
+        }
         let memory = self.memory;
         let found = self.reader().and_then(|reader| reader.asyncio(&memory));
         if found.is_some() {
@@ -146,10 +152,10 @@ impl Python {
     }
 }
 
-/// Whether it is asyncio's loop that runs: by then all of it is imported.
-fn is_loop(code: &Code) -> bool {
-    code.name.as_bytes().ends_with(b"_run_once")
-        && code.file.as_bytes().ends_with(b"/asyncio/base_events.py")
+/// Whether asyncio is at work, or is being imported.
+fn is_of_asyncio(code: &Code) -> bool {
+    const DIRECTORY: &[u8] = b"/asyncio/";
+    code.file.as_bytes().windows(DIRECTORY.len()).any(|part| part == DIRECTORY)
 }
 
 /// All of them.
@@ -250,9 +256,6 @@ impl Pythons {
         if python.reader().is_none() {
             return Vec::new();
         }
-        if python.finds_asyncio() {
-            self.found.push((pid, Some(python.inside)));
-        }
         let Python { memory, reader: Some(reader), inside, looks, tasks, .. } = python else {
             return Vec::new();
         };
@@ -270,7 +273,7 @@ impl Pythons {
                 if alive { reader.code(frame.code) } else { reader.code_as_last_seen(frame.code) };
             self.named += u64::from(code.is_some());
             self.nameless += u64::from(code.is_none());
-            if code.is_some_and(is_loop) {
+            if looks.is_none() && code.is_some_and(is_of_asyncio) {
                 looks.get_or_insert(MOST_LOOKS);
             }
             functions.push(match code {
@@ -293,6 +296,9 @@ impl Pythons {
         if let Some(at) = at.filter(|_| !taken.tasks().is_empty()) {
             let called = tasks.called(memory, reader, alive, taken.tasks());
             functions.splice(at..at, called);
+        }
+        if python.finds_asyncio() {
+            self.found.push((pid, Some(python.inside)));
         }
         functions
     }
