@@ -92,8 +92,9 @@ async def main():
     for _ in range(rounds):
         asyncio.get_running_loop().call_soon(stall_callback)
         await asyncio.sleep(ms / 500)
-    stall_main()
-    await asyncio.sleep(ms / 500)
+    for _ in range(rounds):
+        stall_main()
+        await asyncio.sleep(ms / 500)
 
 
 asyncio.run(main())
