@@ -380,23 +380,20 @@ fn waits_spans_and_names_are_drawn_as_they_were() {
     }
 }
 
-/// The slices of the path: start, length, state, name.
-fn path_slices(
-    dist: &Path,
-    trace: &MemoryTrace,
-    report: &Report,
-) -> Vec<(i64, i64, String, String)> {
+/// A slice of the path: row, start, length, state, name.
+type PathSlice = (i64, i64, i64, String, String);
+
+fn path_slices(dist: &Path, trace: &MemoryTrace, report: &Report) -> Vec<PathSlice> {
     let mut bytes = Vec::new();
     perfetto::write(trace, Some(report), &perfetto::Options::default(), &mut bytes)
         .expect("memory takes all");
-    let slices = "select s.ts, s.dur, s.category, s.name from slice s join track k on k.id = s.track_id \
-                  where k.name = 'critical path' order by 1";
+    let slices = "select s.depth, s.ts, s.dur, s.category, s.name from slice s \
+                  join track k on k.id = s.track_id where k.name = 'critical path' order by 1, 2";
     let lossy = trace.events.iter().any(|event| matches!(event, Event::Lost(_)));
     let answers = ask(dist, "t.pftrace", &bytes, &[STATS, slices]);
     assert_eq!(complaints(&answers[0], lossy), Vec::<&str>::new());
-    let slice = |row: &Vec<Value>| {
-        (int(&row[0]), int(&row[1]), text(&row[2]).to_owned(), text(&row[3]).to_owned())
-    };
+    let text = |value: &Value| text(value).to_owned();
+    let slice = |r: &Vec<Value>| (int(&r[0]), int(&r[1]), int(&r[2]), text(&r[3]), text(&r[4]));
     answers[1].iter().map(slice).collect()
 }
 
@@ -406,28 +403,32 @@ fn the_critical_path_is_one_track_as_long_as_the_run() {
     for (name, trace) in traces() {
         let mut report = analyse(&trace, None);
         let (start, end) = Truth::of(&trace).rows.window();
-        let check = |slices: &[(i64, i64, String, String)]| {
-            let last = slices.iter().fold(start.0 as i64, |now, slice| {
-                assert_eq!(slice.0, now, "{name}: no hole and no overlap");
-                now + slice.1
+        let check = |slices: &[PathSlice]| {
+            let upper = slices.iter().filter(|slice| slice.0 == 0);
+            let last = upper.clone().fold(start.0 as i64, |now, slice| {
+                assert_eq!(slice.1, now, "{name}: no hole and no overlap");
+                now + slice.2
             });
             assert_eq!(last, end.0 as i64, "{name}");
-            let sum: i64 = slices.iter().map(|slice| slice.1).sum();
+            let sum: i64 = upper.map(|slice| slice.2).sum();
             assert_eq!(sum as u64, report.wall_ns, "{name}");
         };
         let slices = path_slices(&dist, &trace, &report);
         check(&slices);
+        let steps: Vec<&PathSlice> = slices.iter().filter(|slice| slice.0 == 1).collect();
+        assert_eq!(steps.len(), report.critical_path.len(), "{name}");
         for (state, time) in report.path.states.0.iter() {
-            let of_state = slices.iter().filter(|slice| slice.2 == state.name());
+            let of_state = steps.iter().filter(|slice| slice.3 == state.name());
             assert_eq!(
-                of_state.map(|slice| slice.1).sum::<i64>() as u64,
+                of_state.map(|slice| slice.2).sum::<i64>() as u64,
                 time.0,
                 "{name}: {state}"
             );
         }
         let step = &report.critical_path[0];
         let thread = &report.threads[step.thread as usize].name;
-        assert!(slices[0].3.starts_with(&format!("{thread}: {}", step.state)), "{}", slices[0].3);
+        assert_eq!(slices[0].4, thread.0, "{name}: the upper row are the threads");
+        assert!(steps[0].4.starts_with(step.state), "{name}: {}", steps[0].4);
 
         // What a report does not list is there all the same.
         let mut nth = 0;
@@ -436,9 +437,8 @@ fn the_critical_path_is_one_track_as_long_as_the_run() {
             nth % 3 != 0
         });
         let slices = path_slices(&dist, &trace, &report);
-        let short = slices.iter().filter(|slice| slice.3.starts_with("steps too short")).count();
+        let short = slices.iter().filter(|slice| slice.4.starts_with("steps too short")).count();
         assert_eq!(short, nth / 3, "{name}");
-        assert_eq!(slices.len(), nth, "{name}");
         check(&slices);
     }
 }

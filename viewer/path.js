@@ -144,7 +144,9 @@ function startPath() {
   toggle(true);
   const folded = Object.values(REPORT.path.folded).reduce((sum, ns) => sum + ns, 0);
   const whole = REPORT.focus ? 'what was asked for' : 'the run';
+  const ofOne = REPORT.focus !== null && REPORT.focus.thread !== null; // that path comes back from whom it waited for
+  const arrows = ofOne ? 'An arrow leads to whoever was waited for, and back.' : 'An arrow is a wake-up, or the start of a thread, that passes it on.';
   $('span', box).textContent = `The line is the one chain of causes that is as long as ${whole}: whoever it runs through was waited for, and only what lies on it `
-    + `can make ${whole} shorter. An arrow is a wake-up that passes it on. Where that happens too fast to be drawn, the threads share a thin line.`
+    + `can make ${whole} shorter. ${arrows} Where that happens too fast to be drawn, the threads share a thin line.`
     + (folded > 0 ? ` ${percent(folded, REPORT.path.ns)} of it are steps too short to be kept one by one, and not drawn.` : '');
 }

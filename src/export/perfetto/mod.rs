@@ -7,7 +7,7 @@
 //! | spans of the program's own probe | slices on rows below the thread |
 //! | threads running, threads queueing for a CPU | counters |
 //! | CPU samples | `PerfSample` with interned stacks: a flame graph in the UI |
-//! | the critical path, where a report has it | slices of one track, together as long as the run |
+//! | the critical path, where a report has it | a track: the threads it goes through, as long as the run; below each, what it was in |
 //! | records lost | instants on a track of their own; `lost_events` on the CPU |
 //!
 //! Tasks outside the recorded tree appear as `(other or idle)`: from the moment one takes a

@@ -1,6 +1,7 @@
-//! The critical path as a track of its own: slices that follow each other without a hole and are
-//! together as long as the run.
+//! The critical path as a track of its own. Its upper row are the threads that it goes through, one
+//! after the other without a hole and together as long as the run; below each, what it was in.
 
+use super::proto::Proto;
 use super::slices;
 use super::tracks;
 use super::writer::Writer;
@@ -8,6 +9,7 @@ use super::writer::field;
 use crate::analysis::FrameRow;
 use crate::analysis::PathStep;
 use crate::analysis::Report;
+use crate::analysis::ThreadRow;
 use crate::model::Nanos;
 
 /// Functions of a step that its details show, the innermost ones.
@@ -21,55 +23,61 @@ pub fn write(out: &mut Writer, report: &Report, start: Nanos) {
     }
     tracks::declare_path(out);
     let mut now = 0;
-    for step in &report.critical_path {
-        unlisted(out, start, now, step.start_ns);
-        listed(out, report, start, step);
-        now = step.start_ns + step.ns;
+    let on = |a: &PathStep, b: &PathStep| a.thread == b.thread && a.start_ns + a.ns == b.start_ns;
+    for stretch in report.critical_path.chunk_by(on) {
+        unlisted(out, start, now, stretch[0].start_ns);
+        now = stretch.iter().map(|step| step.start_ns + step.ns).max().unwrap_or(now);
+        let thread = report.threads.get(stretch[0].thread as usize);
+        let name = thread.map_or_else(String::new, ThreadRow::called);
+        begin(out, start + Nanos(stretch[0].start_ns), &name, |event| {
+            if let Some(thread) = thread {
+                slices::text(event, "thread", &format!("{name} [{}]", thread.tid));
+            }
+        });
+        for step in stretch {
+            below(out, report, start, step);
+        }
+        slices::end_slice(out, start + Nanos(now), tracks::PATH);
     }
     unlisted(out, start, now, report.path.ns);
 }
 
-fn listed(out: &mut Writer, report: &Report, start: Nanos, step: &PathStep) {
-    let thread = report.threads.get(step.thread as usize);
-    let name = thread.map_or_else(String::new, |thread| format!("{}: ", thread.called()));
+/// A step, below the slice of its thread.
+fn below(out: &mut Writer, report: &Report, start: Nanos, step: &PathStep) {
     let label = |id: Option<u32>| {
         let object = id.and_then(|id| report.objects.get(id as usize));
         object.map(|object| object.label.as_str())
     };
-    let object = label(step.object);
-    let what = object.map_or_else(String::new, |label| format!(": {label}"));
-    out.sequenced(Some(start + Nanos(step.start_ns)), |packet| {
-        packet.nest(field::TRACK_EVENT, |event| {
-            event.int(9, 1);
-            event.int(11, tracks::PATH);
-            event.text(22, step.state);
-            event.text(23, &format!("{name}{}{what}", step.state));
-            if let Some(thread) = thread {
-                slices::text(event, "thread", &format!("{} [{}]", thread.called(), thread.tid));
-            }
-            if let Some(lock) = label(step.under) {
-                slices::text(event, "others waited meanwhile for", lock);
-            }
-            if !step.stack.is_empty() {
-                slices::text(event, "stack (outermost first)", &shown(&step.stack));
-            }
-        });
+    let object = label(step.object).map_or_else(String::new, |label| format!(": {label}"));
+    let name = format!("{}{object}", step.state);
+    begin(out, start + Nanos(step.start_ns), &name, |event| {
+        event.text(22, step.state);
+        if let Some(lock) = label(step.under) {
+            slices::text(event, "others waited meanwhile for", lock);
+        }
+        if !step.stack.is_empty() {
+            slices::text(event, "stack (outermost first)", &shown(&step.stack));
+        }
     });
     slices::end_slice(out, start + Nanos(step.start_ns + step.ns), tracks::PATH);
 }
 
 fn unlisted(out: &mut Writer, start: Nanos, from: u64, to: u64) {
-    if from >= to {
-        return;
+    if from < to {
+        begin(out, start + Nanos(from), "steps too short to be kept one by one", |_| {});
+        slices::end_slice(out, start + Nanos(to), tracks::PATH);
     }
-    out.sequenced(Some(start + Nanos(from)), |packet| {
+}
+
+fn begin(out: &mut Writer, at: Nanos, name: &str, details: impl FnOnce(&mut Proto)) {
+    out.sequenced(Some(at), |packet| {
         packet.nest(field::TRACK_EVENT, |event| {
             event.int(9, 1);
             event.int(11, tracks::PATH);
-            event.text(23, "steps too short to be kept one by one");
+            event.text(23, name);
+            details(event);
         });
     });
-    slices::end_slice(out, start + Nanos(to), tracks::PATH);
 }
 
 fn shown(stack: &[FrameRow]) -> String {
