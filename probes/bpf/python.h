@@ -25,7 +25,7 @@ struct python {
 	__u32 frame_owner;
 	__u32 frame_entry;
 	__u32 frame_copy;
-	__u32 pad;
+	__u32 parks; /* threads that wait for a lock sleep on words of their own */
 };
 _Static_assert(sizeof(struct python) == 64, "python");
 
@@ -76,6 +76,19 @@ static __always_inline __u64 user_word(__u64 address)
 	__u64 word = 0;
 	bpf_probe_read_user(&word, sizeof(word), (void *)address);
 	return word;
+}
+
+/* A parked thread sleeps on a word on its own stack, not far from the stack pointer; the address of what
+ * it is parked for precedes that word (`struct wait_entry` in Python/parking_lot.c, since 3.13). 0 for
+ * a thread that is not parked. For the thread that is current. */
+#define PARKED_NEAR 4096
+
+static __noinline __u64 parked_for(__u32 tgid, __u64 word, __u64 sp)
+{
+	if (word - sp >= PARKED_NEAR)
+		return 0;
+	struct python *p = bpf_map_lookup_elem(&pythons, &tgid);
+	return p && p->parks ? user_word(word - 8) : 0;
 }
 
 /* The interpreter knows a thread by the address of the C library's struct for it, to which the

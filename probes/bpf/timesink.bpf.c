@@ -110,6 +110,8 @@ static __always_inline void left_cpu(void *ctx, struct cpu_shared *c, __u32 cpu,
 		t->r.call = call;
 		if ((call_class[call & 511] & CALL_FD) && call < 512 && left != LEFT_PREEMPTED)
 			look_at_file(prev, t, t->r.arg0);
+		if (call == CALL_FUTEX && left == LEFT_SLEEP)
+			t->r.inode = parked_for(t->tgid, t->r.arg0, regs->sp);
 	} else {
 		t->r.call = NO_CALL;
 		if (want_stacks && (left == LEFT_DISK || left == LEFT_SLEEP))

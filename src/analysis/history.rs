@@ -397,8 +397,7 @@ fn grown(lives: &mut Vec<Life>, thread: ThreadId) -> &mut Life {
 fn released(interval: &Interval) -> bool {
     let (Some(waker), Some(call)) = (interval.waker, interval.call) else { return false };
     let futex = |number: u16| syscall_name(number).is_some_and(|name| name.starts_with("futex"));
-    let word = call.futex_word().map(|word| word.address);
-    waker.call.is_some_and(futex) && word == Some(waker.arg0)
+    waker.call.is_some_and(futex) && call.futex_word().is_some() && call.arg0 == waker.arg0
 }
 
 /// In a soft interrupt the current task is only the waker if it was just sending: then its

@@ -196,7 +196,7 @@ impl Text<'_> {
             for site in object.sites.iter().filter(known).take(2) {
                 writeln!(self.out, "{:>12}at {}", "", self.chain(&site.stack))?;
             }
-            self.holders(object)?;
+            self.holders(object, &report.threads)?;
         }
         Ok(())
     }

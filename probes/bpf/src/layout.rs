@@ -471,8 +471,8 @@ layouts! {
         frame_entry: u32,
         /// Copy of the code, or absent.
         frame_copy: u32,
-        /// Unused.
-        pad: u32,
+        /// Not 0: threads that wait for a lock sleep on words of their own.
+        parks: u32,
     }
     /// A frame of Python.
     PythonFrame, 24, {

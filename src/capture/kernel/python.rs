@@ -52,7 +52,7 @@ fn python_of(runtime: u64, from: &Layout) -> layout::Python {
         frame_owner: from.frame_owner,
         frame_entry: from.frame_entry,
         frame_copy: from.frame_copy,
-        pad: 0,
+        parks: from.parks().into(),
     }
 }
 

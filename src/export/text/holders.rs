@@ -4,6 +4,7 @@ use super::Text;
 use super::percent;
 use crate::analysis::Holder;
 use crate::analysis::Object;
+use crate::analysis::ThreadRow;
 use crate::analysis::names;
 use crate::model::Nanos;
 use crate::model::State;
@@ -15,7 +16,8 @@ const MOST_NAMED: usize = 3;
 const WORTH: f64 = 0.02;
 
 impl Text<'_> {
-    pub(super) fn holders(&mut self, object: &Object) -> io::Result<()> {
+    /// `threads` are those of the report: a name that several have comes with the thread's id.
+    pub(super) fn holders(&mut self, object: &Object, threads: &[ThreadRow]) -> io::Result<()> {
         let whole = Nanos(object.wait_ns);
         let share = |holder: &Holder| Nanos(holder.blamed_ns).share_of(whole);
         let worth: Vec<&Holder> =
@@ -26,11 +28,16 @@ impl Text<'_> {
         let mut texts: Vec<String> = worth
             .iter()
             .take(MOST_NAMED)
-            .map(|holder| format!("{} {} ({})", holder.name, percent(share(holder)), doing(holder)))
+            .map(|holder| {
+                let alike = worth.iter().filter(|other| other.name == holder.name).count() > 1;
+                let tid = threads.get(holder.thread as usize).map(|row| row.tid);
+                let id = tid.filter(|_| alike).map_or_else(String::new, |tid| format!(" [{tid}]"));
+                format!("{}{id} {} ({})", holder.name, percent(share(holder)), doing(holder))
+            })
             .collect();
         let more = worth.len().saturating_sub(MOST_NAMED);
         if more > 0 {
-            texts.push(format!("{more} more threads"));
+            texts.push(format!("{more} more thread{}", if more == 1 { "" } else { "s" }));
         }
         let unseen = Nanos(object.not_blamed.unseen_ns).share_of(whole);
         if unseen >= WORTH {

@@ -7,6 +7,7 @@
 //! both times; else nothing is told, and that is counted. What goes unnoticed is a thread that
 //! left a function and came back to the same place in the midst of both reads, by the same way.
 
+mod attributes;
 mod batch;
 mod code;
 mod find;
