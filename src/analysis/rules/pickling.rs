@@ -66,7 +66,7 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
         most.join(", "),
     );
     let severity = if share >= MUCH { Severity::Cost } else { Severity::Note };
-    let title = format!("{} of the workers' CPU time is pickling", words::percent(share));
+    let title = format!("{} of the processes' CPU time is pickling", words::percent(share));
     let finding = RULE
         .found(severity, title, text)
         .with_time("pickling", pickled)
