@@ -42,8 +42,8 @@ const FILES: &[(&str, State)] = &[
 ];
 
 /// What a whole stack says about its futex word; functions and their source files,
-/// innermost first. `parked`: the thread is in Python's parking lot (see [`Call::object`]), which a
-/// stripped interpreter does not show.
+/// innermost first. `parked`: the thread is in Python's parking lot, which a stripped interpreter does
+/// not show (see [`Call::object`](super::Call::object)).
 ///
 /// Rust's scoped threads and barriers wait on a park or condition variable of their own, so
 /// a join just outside a condition decides.

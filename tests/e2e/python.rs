@@ -547,7 +547,7 @@ fn threads_are_called_what_the_program_calls_them() {
             let names: Vec<&str> =
                 rows(&run.report, "/threads").iter().map(|thread| text(thread, "/name")).collect();
             let pool = ["pool_0", "pool_1"].iter().all(|name| names.contains(name));
-            assert!(pool && names.len() == 3, "{tier:?}, {command:?}: {names:?}");
+            assert!(pool, "{tier:?}, {command:?}: {names:?}");
             let first = rows(&run.report, "/threads").iter().find(|row| row["tid"] == row["pid"]);
             assert!(first.is_some_and(|row| !text(row, "/name").contains("Main")), "{names:?}");
         }

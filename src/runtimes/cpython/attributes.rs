@@ -72,9 +72,9 @@ pub(super) fn attributes<const N: usize>(
         let Some(name) = strings::string(memory, layout, key) else { continue };
         let wanted = names.iter().position(|wanted| name.as_bytes() == wanted.as_bytes());
         if let Some(wanted) = wanted {
-            let start = values.map(|values| values + if layout.minor >= 13 { 8 } else { 0 });
-            found[wanted] = match start {
-                Some(start) => memory.u64(start + 8 * index)?,
+            let first = if layout.minor >= 13 { 8 } else { 0 };
+            found[wanted] = match values {
+                Some(values) => memory.u64(values.checked_add(first + 8 * index)?)?,
                 None => value,
             };
         }
@@ -103,13 +103,13 @@ fn home(memory: &dyn Memory, layout: &Layout, object: u64, class: u64) -> Option
             let values = memory.u64(object - 32)?;
             Some(if values == 0 { Home::Dictionary(word) } else { Home::Values(values) })
         }
-        12 if word & 1 == 1 => Some(Home::Values(word + 1)),
+        12 if word & 1 == 1 => Some(Home::Values(word.checked_add(1)?)),
         12 => Some(Home::Dictionary(word)),
         _ => {
             if word != 0 || flags & INLINE_VALUES == 0 {
                 return Some(Home::Dictionary(word));
             }
-            Some(Home::Values(object + memory.u64(fields + BASIC_SIZE)?))
+            Some(Home::Values(object.checked_add(memory.u64(fields + BASIC_SIZE)?)?))
         }
     }
 }
