@@ -250,3 +250,18 @@ pub fn spot_of(evidence: &Evidence, state: State) -> Option<(Vec<String>, u64)> 
     let most = sums.into_iter().max_by_key(|&(_, ns)| ns)?;
     Some((most.0.to_vec(), most.1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_several_have_are_counted() {
+        let of =
+            |names: &[&str]| list(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&[]), "");
+        assert_eq!(of(&["a"]), "`a`");
+        assert_eq!(of(&["a", "b", "a"]), "2 `a` and `b`");
+        assert_eq!(of(&["a", "b", "c", "d", "e", "e"]), "`a`, `b`, `c` and 2 more");
+    }
+}
