@@ -4,6 +4,7 @@ mod scene;
 
 use scene::READ;
 use scene::Scene;
+use scene::futex;
 use scene::on;
 use timesink::analysis::Object;
 use timesink::analysis::Report;
@@ -271,6 +272,86 @@ fn a_wait_for_any_child_names_the_children_and_one_for_a_child_that_one() {
         labels(&end(scene))[..3],
         ["any child: find, xz (2 processes)", "child find (200)", "a child process"]
     );
+}
+
+/// Two threads that are parked for two locks, one after the other, on the same words of their own.
+#[test]
+fn parked_threads_are_told_by_what_they_are_parked_for() {
+    let (first, second) = (0x7f00_1000, 0x7f00_2000);
+    let parked = |word, lock| Call { arg1: 0x189, inode: lock, ..futex(word) };
+    let mut scene = Scene::default();
+    scene.root(100, b"/bin/app", &["app"]);
+    scene.thread(101, 100, b"one");
+    scene.thread(102, 100, b"other");
+    let takes = scene.stack(&["py:use", "_PyParkingLot_Park", "sem_clockwait"]);
+    for (lock, ms) in [(first, 30), (second, 10)] {
+        for (tid, word) in [(101, 0x6f00_0100), (102, 0x6e00_0100)] {
+            scene.wait(tid, ms * MS, 0, parked(word, lock), Some(takes));
+        }
+    }
+    scene.run(100, 100 * MS, None);
+    for tid in [101, 102, 100] {
+        scene.end(tid, 100, None);
+    }
+    let report = report(scene);
+    let locks: Vec<(&str, u64, u64, u64)> =
+        report.objects.iter().map(|o| (o.kind, o.address, o.waiters, o.wait_ns)).collect();
+    assert_eq!(locks[..2], [("lock", first, 2, 60 * MS), ("lock", second, 2, 20 * MS)]);
+}
+
+#[test]
+fn children_of_one_name_that_are_waited_for_at_one_place_are_one_row() {
+    let wait = |pid: u64| on(scene::WAIT4, pid, FdKind::None, 0);
+    let mut scene = Scene::default();
+    scene.root(100, b"/bin/sh", &["sh"]);
+    let (here, there) = (scene.stack(&["main", "each"]), scene.stack(&["main", "last"]));
+    for (pid, path, at) in [
+        (200, "/bin/sleep", here),
+        (300, "/bin/sleep", here),
+        (400, "/bin/sleep", there),
+        (500, "/bin/true", here),
+    ] {
+        scene.process(pid, 100, path.as_bytes(), &["it"]);
+        scene.end(pid, pid, Some(0));
+        scene.wait(100, u64::from(900 - pid) * MS / 100, 0, wait(pid.into()), Some(at));
+    }
+    let report = end(scene);
+    assert_eq!(
+        labels(&report)[..3],
+        [
+            "2 children sleep in `each` (app.rs:11)",
+            "child sleep (400) in `last` (app.rs:12)",
+            "child true (500) in `each` (app.rs:11)"
+        ]
+    );
+    let both = &report.objects[0];
+    assert_eq!((both.waits, both.wait_ns, both.pid), (2, 13 * MS, 100));
+}
+
+#[test]
+fn the_same_call_at_the_same_place_in_processes_of_one_name_is_one_row() {
+    let mut scene = Scene::default();
+    scene.root(100, b"/bin/sh", &["sh"]);
+    let (work, rest) = (scene.stack(&["main", "work"]), scene.stack(&["main", "rest"]));
+    for (pid, path, at) in [
+        (200, "/bin/app", work),
+        (300, "/bin/app", work),
+        (400, "/bin/app", rest),
+        (500, "/bin/no", work),
+    ] {
+        scene.process(pid, 100, path.as_bytes(), &["it"]);
+        scene.wait(
+            pid,
+            u64::from(900 - pid) * MS / 100,
+            0,
+            on(scene::NANOSLEEP, 1, FdKind::None, 0),
+            Some(at),
+        );
+        scene.end(pid, pid, Some(0));
+    }
+    let report = end(scene);
+    let sleeps: Vec<(u32, u64)> = report.objects.iter().map(|o| (o.pid, o.waiters)).collect();
+    assert_eq!(sleeps[..3], [(0, 2), (400, 1), (500, 1)], "{:?}", labels(&report));
 }
 
 #[test]

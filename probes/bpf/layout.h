@@ -38,7 +38,7 @@ struct interval {
 	__u64 wake_ns; /* 0: no waking seen */
 	__u64 arg0;
 	__u64 arg1;
-	__u64 inode;
+	__u64 inode; /* of a parked thread in futex: address of what it is parked for */
 	__u64 waker_arg0;
 	__u32 arg2;
 	__u32 tid;

@@ -35,7 +35,7 @@ struct python {
 	__u32 coroutine_code;
 	__u32 task_awaiter;
 	__u32 task_awaiters;
-	__u32 pad;
+	__u32 parks; /* threads that wait for a lock sleep on words of their own */
 };
 _Static_assert(sizeof(struct python) == 112, "python");
 
@@ -118,6 +118,20 @@ static __always_inline __u64 all_if_zero(__u64 word)
 	__u64 some = word | -word;
 	barrier_var(some);
 	return (some >> 63) - 1;
+}
+
+/* A parked thread sleeps on a word on its own stack, not far from the stack pointer; the address of what
+ * it is parked for precedes that word (`struct wait_entry` in Python/parking_lot.c, since 3.13). 0 for
+ * a thread that is not parked, or in another call. For the thread that is current. Not static, so that
+ * the verifier looks at it once, and its ways do not multiply with those of its caller. */
+#define PARKED_NEAR 4096
+
+__noinline __u64 parked_for(__u32 tgid, __u64 call, __u64 word, __u64 sp)
+{
+	if (call != CALL_FUTEX || word - sp >= PARKED_NEAR)
+		return 0;
+	struct python *p = bpf_map_lookup_elem(&pythons, &tgid);
+	return p && p->parks ? user_word(word - 8) : 0;
 }
 
 /* The interpreter knows a thread by the address of the C library's struct for it, to which the

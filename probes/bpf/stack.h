@@ -51,6 +51,7 @@ static __always_inline void account_wait(struct thread *t, __u64 on)
 	__u32 points = t->axis > t->next_point ? count_points(t) : 0;
 	__u8 class = call_class[t->r.call & 511];
 	__u64 object = class & CALL_FD	     ? object_key(t->r.inode, t->r.dev)
+		       : t->r.inode	      ? t->r.inode /* parked */
 		       : class & CALL_ADDRESS ? t->r.arg0
 					      : 0;
 	__u64 key = (object ^ ((__u64)t->r.call << 48) ^ 1) * 0x9e3779b97f4a7c15ULL;

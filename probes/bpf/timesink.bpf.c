@@ -104,7 +104,7 @@ static __always_inline void left_cpu(void *ctx, struct cpu_shared *c, __u32 cpu,
 	t->r.arg1 = regs->si;
 	t->r.arg2 = regs->dx;
 	t->r.fd_kind = FD_NONE;
-	t->r.inode = 0;
+	t->r.inode = parked_for(t->tgid, left == LEFT_SLEEP ? call : NO_CALL, t->r.arg0, regs->sp);
 	t->r.dev = 0;
 	if (call < NO_CALL) {
 		t->r.call = call;

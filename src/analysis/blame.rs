@@ -10,10 +10,9 @@
 //! nanosecond, and the blame of an object to the time waited for it. Several owners one
 //! after the other share it the same way: the last one waited for the one before. A lock that is
 //! waited for with a time limit, again and again, is one wait: who ended the last try is to blame for
-//! all. Of Python's GIL it is known who had it when (`gil_holders`), so those are to blame.
+//! all. Of Python's GIL it is known who had it when (`gil`), so those are to blame.
 
-use crate::analysis::gil_holders::Gils;
-use crate::analysis::gil_holders::Hold;
+use crate::analysis::gil::Gil;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::ObjectIndex;
@@ -76,8 +75,8 @@ const HANDED: [&[State]; 2] = [
     &[State::Condvar, State::Pipe, State::Network, State::Poll, State::Other],
 ];
 
-/// Charges every wait that a thread can end.
-pub fn blame(history: &History) -> Blame {
+/// Charges every wait that a thread can end; `gils` are those of the history.
+pub fn blame(history: &History, gils: &BTreeMap<ObjectIndex, Gil>) -> Blame {
     let mut court = Court {
         history,
         sums: Sums::default(),
@@ -85,7 +84,7 @@ pub fn blame(history: &History) -> Blame {
         each: 0,
         chain: Vec::new(),
         hints: Vec::new(),
-        gils: Gils::of(history),
+        gils,
     };
     for states in HANDED {
         for (thread, _) in history.lives() {
@@ -155,7 +154,7 @@ struct Court<'h> {
     chain: Vec<ThreadId>,
     /// Where each thread was looked at last: waits come in order, and so do these.
     hints: Vec<usize>,
-    gils: Gils,
+    gils: &'h BTreeMap<ObjectIndex, Gil>,
 }
 
 impl Court<'_> {
@@ -170,14 +169,14 @@ impl Court<'_> {
 
     fn charge(&mut self, waiter: ThreadId, stay: &Stay) {
         let object = stay.object;
-        if self.gils.knows(object) && !stay.open {
+        if let Some(gil) = self.gils.get(&object).filter(|_| !stay.open) {
             if let Ender::Thread(thread) = stay.ender {
                 *self.sums.ended.entry((object, thread)).or_default() += 1;
             }
             self.chain.clear();
             self.chain.push(waiter);
             self.each = 0;
-            return self.follow_gil(object, waiter, object, (stay.off, stay.woken));
+            return self.follow_gil(object, waiter, (object, gil), (stay.off, stay.woken));
         }
         let culprit = match stay.ender {
             _ if stay.open => Culprit::Open,
@@ -202,22 +201,20 @@ impl Court<'_> {
         &mut self,
         object: ObjectIndex,
         waiter: ThreadId,
-        gil: ObjectIndex,
+        (number, gil): (ObjectIndex, &Gil),
         (from, to): (Nanos, Nanos),
     ) {
-        let mut now = from;
-        let holds: Vec<Hold> = self.gils.within(gil, from, to).collect();
-        for hold in holds {
-            self.add(object, Culprit::Unseen, hold.from - now);
-            if self.stops_at(hold.thread) {
-                let culprit = Culprit::Thread(waiter, State::Gil, Some(gil));
-                self.add(object, culprit, hold.to - hold.from);
+        let mut known = from;
+        for (holder, start, end) in gil.within(from, to) {
+            if self.stops_at(holder) {
+                let culprit = Culprit::Thread(waiter, State::Gil, Some(number));
+                self.add(object, culprit, end - start);
             } else {
-                self.follow(object, hold.thread, hold.from, hold.to);
+                self.follow(object, holder, start, end);
             }
-            now = hold.to;
+            known = end;
         }
-        self.add(object, Culprit::Unseen, to - now);
+        self.add(object, Culprit::Unseen, to - known);
     }
 
     fn add(&mut self, object: ObjectIndex, culprit: Culprit, time: Nanos) {
@@ -263,7 +260,9 @@ impl Court<'_> {
                 Some((Ender::Thread(next), false)) if piece.state.is_wait() => Some(next),
                 _ => None,
             };
-            if let Some(gil) = piece.object().filter(|gil| self.gils.knows(*gil)) {
+            let gils = self.gils;
+            if let Some(gil) = piece.object().and_then(|number| gils.get_key_value(&number)) {
+                let gil = (*gil.0, gil.1);
                 self.follow_gil(object, thread, gil, (piece.start, piece.end));
                 continue;
             }

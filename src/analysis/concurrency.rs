@@ -6,7 +6,6 @@ use crate::analysis::report::ProcessRow;
 use crate::analysis::report::ThreadRow;
 use crate::analysis::rules::Evidence;
 use crate::analysis::rules::Roles;
-use crate::analysis::rules::pools;
 use crate::model::Nanos;
 use crate::model::State;
 use std::collections::BTreeSet;
@@ -177,7 +176,7 @@ impl Subject<'_, '_> {
                 format!("its children {list} wait for each other at pipes"),
             ));
         }
-        let alike = names.iter().map(|name| pools::stem(name)).collect::<BTreeSet<_>>().len() == 1;
+        let alike = names.iter().map(|name| names::stem(name)).collect::<BTreeSet<_>>().len() == 1;
         alike.then(|| ("process-pool", n, format!("{n} children {list} lived side by side")))
     }
 
@@ -232,7 +231,7 @@ impl Subject<'_, '_> {
         });
         let reason = format!(
             "{n} threads `{}` wait for work at one queue{}",
-            pools::stem(&pool.workers[0].name.0),
+            names::stem(&pool.workers[0].name.0),
             site.unwrap_or_default()
         );
         Some(("thread-pool", n, reason))

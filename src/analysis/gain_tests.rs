@@ -3,6 +3,7 @@
 #[path = "../../tests/scene/mod.rs"]
 mod scene;
 
+use super::Told;
 use super::judge;
 use crate::analysis::Report;
 use crate::analysis::Severity;
@@ -15,7 +16,7 @@ use scene::play::*;
 /// Judges a report again, after its what-ifs were filled in. What only the lives of the threads
 /// tell is not found again.
 fn again(report: &mut Report, trace: &dyn Trace) {
-    judge(report, None, &[], trace);
+    judge(report, &Told::default(), trace);
 }
 
 /// The same report after a replay said so.

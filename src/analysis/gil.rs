@@ -11,6 +11,19 @@
 //! ```
 //!
 //! All of a waiter's tries are one wait. Whoever ended the last one held the GIL till then.
+//!
+//! Who had it when is concluded from the waits of all threads, those for other things included. A
+//! thread that comes out of a wait for the GIL has it until it lets go of it for somebody or waits
+//! for anything; one that lets go of it without having waited took it while it was free:
+//!
+//! ```text
+//!  A  ########|wait wait wait|######      lets go, tries again every 5 ms, gets it
+//!  B  wait wait |####|disk |wait wait     woken by A's letting go, leaves it for the disk
+//!     AAAAAAAAABBBBBB       AAAAAAAA      who had it
+//! ```
+//!
+//! Between a letting go and the moment when the next one runs it is the next one's. A GIL that
+//! nobody waits for is nobody's business: who has it then is a guess, by who runs.
 
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
@@ -61,8 +74,47 @@ fn is_wait(stay: &Stay) -> bool {
     stay.woken > stay.off
 }
 
+/// The GIL of one interpreter.
+#[derive(Clone, Debug, Default)]
+pub struct Gil {
+    /// The waits of all threads for it, thread by thread, each in order.
+    pub waits: Vec<GilWait>,
+    /// Who had it, in order; no two at once.
+    pub holds: Vec<GilHold>,
+}
+
+/// The GILs of all interpreters.
+pub fn gils(history: &History) -> BTreeMap<ObjectIndex, Gil> {
+    let mut gils: BTreeMap<ObjectIndex, Gil> = BTreeMap::new();
+    for wait in waits(history) {
+        gils.entry(wait.object).or_default().waits.push(wait);
+    }
+    for gil in gils.values_mut() {
+        gil.holds = holds(history, &gil.waits);
+    }
+    gils
+}
+
+impl Gil {
+    /// Who had it between two instants of which somebody waited for it: stretches in order, without
+    /// gaps. What they do not cover is not known.
+    pub fn within(
+        &self,
+        from: Nanos,
+        to: Nanos,
+    ) -> impl Iterator<Item = (ThreadId, Nanos, Nanos)> + '_ {
+        let first = self.holds.partition_point(|hold| hold.end <= from);
+        let mut now = from;
+        self.holds[first..].iter().map_while(move |hold| {
+            let start = now;
+            now = hold.end.min(to);
+            (start < now).then_some((hold.thread, start, now))
+        })
+    }
+}
+
 /// The waits of all threads for a GIL, thread by thread, each in order.
-pub fn waits(history: &History) -> Vec<GilWait> {
+fn waits(history: &History) -> Vec<GilWait> {
     if !history.has(State::Gil) {
         return Vec::new();
     }
@@ -146,7 +198,7 @@ impl GilWait {
     }
 }
 
-/// The stretches in which the threads of one interpreter held its GIL.
+/// A stretch in which a thread had a GIL.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GilHold {
     /// By whom.
@@ -157,6 +209,8 @@ pub struct GilHold {
     pub start: Nanos,
     /// to here.
     pub end: Nanos,
+    /// It was seen to let go of it then, for another thread.
+    pub let_go: bool,
 }
 
 /// A thread that runs for longer than this before it waits for the GIL, had it.
@@ -166,8 +220,9 @@ const AT_WORK: Nanos = Nanos(500_000);
 ///
 /// A thread holds it while it runs or is ready to, from the wait that got it, or from the end of
 /// a wait for something else, to its next wait for anything; or until it was seen to let go. What nobody
-/// waited for was not seen: where two would hold it at once, the one that was seen to get it does.
-pub fn holds(history: &History, waits: &[GilWait]) -> Vec<GilHold> {
+/// waited for was not seen: where two would hold it at once, the one that was seen to get it or to let
+/// go of it does.
+fn holds(history: &History, waits: &[GilWait]) -> Vec<GilHold> {
     let mut users: Vec<ThreadId> =
         waits.iter().flat_map(|wait| [Some(wait.thread), wait.by]).flatten().collect();
     users.sort_unstable();
@@ -229,7 +284,7 @@ fn stretch(thread: ThreadId, (from, to): (Nanos, Nanos), seen: &[Seen], all: &mu
                 // Taken in between, unseen: it was free.
                 let middle = gone.map(|since| (None, Nanos(u64::midpoint(since, at.0))));
                 if let Some((asked, start)) = had.take().or(middle) {
-                    all.push(GilHold { thread, asked, start, end: at });
+                    all.push(GilHold { thread, asked, start, end: at, let_go: true });
                 }
                 gone = Some(at.0);
             }
@@ -238,7 +293,8 @@ fn stretch(thread: ThreadId, (from, to): (Nanos, Nanos), seen: &[Seen], all: &mu
                 if let Some((by, start)) = had.take()
                     && (by.is_some() || asked - start > AT_WORK)
                 {
-                    all.push(GilHold { thread, asked: by, start, end: asked.max(start) });
+                    let end = asked.max(start);
+                    all.push(GilHold { thread, asked: by, start, end, let_go: false });
                 }
                 had = Some((Some(asked), at));
                 gone = None;
@@ -248,7 +304,7 @@ fn stretch(thread: ThreadId, (from, to): (Nanos, Nanos), seen: &[Seen], all: &mu
     if let Some((asked, start)) = had
         && (to > start || asked.is_some())
     {
-        all.push(GilHold { thread, asked, start, end: to.max(start) });
+        all.push(GilHold { thread, asked, start, end: to.max(start), let_go: false });
     }
 }
 
@@ -258,8 +314,8 @@ fn apart(mut all: Vec<GilHold>) -> Vec<GilHold> {
     let mut kept: Vec<GilHold> = Vec::with_capacity(all.len());
     for mut hold in all {
         if let Some(last) = kept.last_mut().filter(|last| last.end > hold.start) {
-            if hold.asked.is_some() {
-                last.end = hold.start;
+            if hold.asked.is_some() || hold.let_go && !last.let_go {
+                (last.end, last.let_go) = (hold.start, false);
             } else if hold.end > last.end {
                 hold.start = last.end;
             } else {

@@ -12,7 +12,6 @@ mod functions;
 #[cfg(test)]
 mod gain_tests;
 mod gil;
-mod gil_holders;
 pub mod history;
 mod idle;
 pub mod names;
@@ -47,11 +46,14 @@ use crate::model::runs_in_order;
 use crate::model::walk_knowing;
 use explain::Explainer;
 use fold::Fold;
+use gil::Gil;
 use history::History;
 use history::MOST_STAYS;
+use history::ObjectIndex;
 use idle::IdleCpus;
 use objects::Rows;
 use rules::Evidence;
+use std::collections::BTreeMap;
 use utilisation::Sweep;
 
 /// Analyses a trace. `trace_bytes` is the size of its file, if it is in one.
@@ -125,15 +127,15 @@ pub fn analyse_focused(
             confidence: Confidence { level: "low", value: 0.0 },
         },
     };
-    let (history, ids) = explain(&mut report, trace, &timelines, fold, question)?;
-    judge(&mut report, history.is_whole().then_some(&history), &ids, trace);
+    let told = explain(&mut report, trace, &timelines, fold, question)?;
+    judge(&mut report, &told, trace);
     debug_assert_eq!(Nanos(report.budget.thread_ns), budget.total());
     Ok(report)
 }
 
 /// Concurrency models, findings and the verdict, from all that stands in the report by now.
-fn judge(report: &mut Report, history: Option<&History>, ids: &[u32], trace: &dyn Trace) {
-    let mut evidence = Evidence::gather(report, history, ids, trace.symbols());
+fn judge(report: &mut Report, told: &Told, trace: &dyn Trace) {
+    let mut evidence = Evidence::gather(report, told, trace.symbols());
     evidence.models = concurrency::models(&evidence);
     let findings = rules::findings(&evidence);
     let models = evidence.models;
@@ -144,15 +146,25 @@ fn judge(report: &mut Report, history: Option<&History>, ids: &[u32], trace: &dy
     report.verdict = verdict::verdict(report);
 }
 
+/// What later parts of an analysis go by.
+#[derive(Default)]
+pub struct Told {
+    /// The lives of the threads.
+    pub history: History,
+    /// The row of each of their objects; `u32::MAX` if it has none.
+    pub ids: Vec<u32>,
+    /// The GILs among them.
+    pub gils: BTreeMap<ObjectIndex, Gil>,
+}
+
 /// What the lives of the threads tell: objects with their holders, and the critical path.
-/// Gives the lives, and the row of each of their objects.
 fn explain(
     report: &mut Report,
     trace: &dyn Trace,
     timelines: &Timelines,
     fold: Fold,
     question: &Question,
-) -> Result<(History, Vec<u32>), NoSuchPart> {
+) -> Result<Told, NoSuchPart> {
     let lost = fold.lost_intervals() > 0;
     let Fold { mut objects, mut history, retries, .. } = fold;
     for ((process, address), retried) in retries.finish(lost) {
@@ -164,8 +176,10 @@ fn explain(
     let names: Vec<&str> = report.processes.iter().map(|row| row.name.0.as_str()).collect();
     roles::fill(&mut report.threads, &names, &history, trace.symbols());
     report.focus = focus::find(question, timelines)?;
+    let gils = gil::gils(&history);
     let replayed = replay::replayed(&replay::Facts {
         history: &history,
+        gils: &gils,
         timelines,
         symbols: trace.symbols(),
         objects: &report.objects,
@@ -182,7 +196,7 @@ fn explain(
             "the recording has more than {MOST_STAYS} intervals: critical path, holders and \
              what-if were left out"
         ));
-        return Ok((history, ids));
+        return Ok(Told { history, ids, gils });
     }
     let explainer = Explainer {
         threads: &report.threads,
@@ -190,7 +204,7 @@ fn explain(
         history: &history,
         ids: &ids,
     };
-    let blame = blame::blame(&history);
+    let blame = blame::blame(&history, &gils);
     if !blame.unexamined.is_zero() {
         report.health.warnings.push(format!(
             "what holders did meanwhile was not looked at for {} of waiting: there was too much \
@@ -203,5 +217,5 @@ fn explain(
     if let Some((path, last)) = focus::path(report.focus.as_ref(), timelines, &history) {
         (report.critical_path, report.path) = explainer.path(&path, last);
     }
-    Ok((history, ids))
+    Ok(Told { history, ids, gils })
 }

@@ -7,6 +7,7 @@ use crate::model::Symbols;
 use crate::model::TASK_MODULE;
 use crate::model::Text;
 use crate::model::is_python_file;
+use std::borrow::Cow;
 
 /// The functions of a stack, outermost first.
 pub fn frames(symbols: &Symbols, stack: StackId) -> Vec<FrameRow> {
@@ -242,6 +243,19 @@ pub fn short(name: &str) -> String {
     bare.chars().take(WIDEST - 3).chain("...".chars()).collect()
 }
 
+/// A thread's name without the number that tells it from its like: `worker` for `worker-3`,
+/// `Thread (run)` for Python's `Thread-3 (run)`.
+pub fn stem(name: &str) -> Cow<'_, str> {
+    if let Some((numbered, function)) = name.split_once(" (")
+        && function.ends_with(')')
+    {
+        return Cow::Owned(format!("{} ({function}", stem(numbered)));
+    }
+    let bare = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let bare = bare.trim_end_matches(['-', '_', '#', ':', '/', ' ', '.']);
+    Cow::Borrowed(if bare.is_empty() { name } else { bare })
+}
+
 /// `timed<..>` for `timed<alloc::vec::Vec<Times, Global>>`; a name that begins with `<`
 /// (`<T as Trait>::method`) keeps that part.
 fn without_arguments(name: &str) -> String {
@@ -330,6 +344,19 @@ mod tests {
         let pool = "/usr/lib/python3.11/concurrent/futures/thread.py";
         let stack = [frame("Thread.run", threading), frame("_worker", pool), native];
         assert_eq!(python_call(&stack).as_deref(), Some("_worker"));
+    }
+
+    #[test]
+    fn threads_that_differ_by_a_number_are_alike() {
+        for (name, like) in [
+            ("worker-3", "worker"),
+            ("ThreadPoolExecutor-0_12", "ThreadPoolExecutor-0"),
+            ("Thread-12 (serve)", "Thread (serve)"),
+            ("main", "main"),
+            ("42", "42"),
+        ] {
+            assert_eq!(stem(name), like);
+        }
     }
 
     #[test]

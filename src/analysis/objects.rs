@@ -1,6 +1,7 @@
 //! What was waited for: every wait folded into its object.
 
 mod kind;
+mod naming;
 mod same;
 mod tally;
 mod words;
@@ -8,10 +9,7 @@ mod words;
 use crate::analysis::ends::Ends;
 use crate::analysis::ends::Joined;
 use crate::analysis::ends::keep;
-use crate::analysis::names;
-use crate::analysis::report::NotBlamed;
 use crate::analysis::report::Object;
-use crate::analysis::report::Site;
 use crate::model::Call;
 use crate::model::FastMap;
 use crate::model::FdKind;
@@ -23,18 +21,11 @@ use crate::model::ProcessId;
 use crate::model::StackId;
 use crate::model::State;
 use crate::model::Symbols;
-use crate::model::Thread;
 use crate::model::ThreadId;
-use crate::model::Tid;
 use crate::model::Timelines;
-use crate::model::syscall_label;
-use kind::has_name;
-use kind::kind;
-use kind::named;
+use naming::Namer;
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use tally::Tally;
-use words::Sort;
 use words::Words;
 
 /// What identifies the thing that a wait was for.
@@ -92,7 +83,7 @@ impl Key {
             (State::Lock | State::Gil | State::Condvar | State::Join, Some(call))
                 if call.fd == FdKind::None =>
             {
-                What::Word(process, call.arg0)
+                What::Word(process, call.object())
             }
             (_, Some(call)) if call.fd == FdKind::None => What::Call(process, call.number),
             (_, Some(call)) if call.inode != 0 => What::Inode(call.fd, call.device, call.inode),
@@ -233,7 +224,8 @@ impl Objects {
         let Self { mut tallies, labels, descriptors, words, ends, .. } = self;
         let ends = ends.join(&labels, timelines);
         let one_key = |key| one_word(one_inode(key, &labels, &ends), &words);
-        let same = same::unify(&mut tallies, symbols, &one_key);
+        let called = |key| called(key, timelines);
+        let same = same::unify(&mut tallies, symbols, &one_key, &called);
         let keys: Vec<Key> = tallies.iter().map(|(key, _)| *key).collect();
         tallies.retain(|(_, tally)| tally.waits > 0);
         tallies.sort_by(|(a, x), (b, y)| y.time.cmp(&x.time).then(a.cmp(b)));
@@ -246,6 +238,20 @@ impl Objects {
             rows.map(|(id, (key, tally))| namer.row(id as u32, key, &tally)).collect();
         tell_apart(&mut rows);
         Rows { objects: rows, ids, same }
+    }
+}
+
+/// What an object is called that has no identity but its process: children by their program, calls by
+/// what they are.
+fn called(key: Key, timelines: &Timelines) -> Option<String> {
+    let name = |id: ProcessId| timelines.processes().get(id.0 as usize).map(|p| p.name.to_string());
+    match key.what {
+        What::Child(process, pid) if pid != 0 => {
+            let child = timelines.processes().iter().rev().find(|child| child.pid.0 == pid)?;
+            Some(format!("child {} of {}", child.name, name(process)?))
+        }
+        What::Call(process, number) => Some(format!("call {number} of {}", name(process)?)),
+        _ => None,
     }
 }
 
@@ -280,7 +286,8 @@ fn one_word(key: Key, words: &Words) -> Key {
     })
 }
 
-/// Pipes between the same programs get their number, to be told apart.
+/// Pipes between the same programs get their number, and the GILs of one process their address, to be
+/// told apart.
 fn tell_apart(rows: &mut [Object]) {
     let mut by_label: BTreeMap<&str, u32> = BTreeMap::new();
     for row in rows.iter() {
@@ -290,6 +297,8 @@ fn tell_apart(rows: &mut [Object]) {
     for (row, shared) in rows.iter_mut().zip(shared) {
         if shared && row.pid == 0 && row.address != 0 {
             row.label = format!("{} (inode {})", row.label, row.address);
+        } else if shared && row.kind == "gil" {
+            row.label = format!("{} at {:#x}", row.label, row.address);
         }
     }
 }
@@ -306,12 +315,6 @@ fn row_ids(keys: &[Key], rows: &[(Key, Tally)]) -> Vec<u32> {
 
 /// Rows of a report; the totals by state stand in the budget.
 const MOST_ROWS: usize = 1_000;
-/// Rows that come with their call sites.
-const MOST_WITH_SITES: usize = 200;
-/// Call sites shown for each, and the stacks that they are folded from.
-const MOST_SITES: usize = 8;
-const MOST_STACKS: usize = 64;
-
 /// Sums up by state what a report has no row for, so that its rows still sum to the time off
 /// the CPU.
 fn fold_rest(tallies: &mut Vec<(Key, Tally)>) {
@@ -322,230 +325,4 @@ fn fold_rest(tallies: &mut Vec<(Key, Tally)>) {
         rest.entry(key.state).or_default().merge(tally);
     }
     tallies.extend(rest.into_iter().map(|(state, sum)| (Key { state, what: What::Rest }, sum)));
-}
-
-struct Namer<'a> {
-    timelines: &'a Timelines,
-    symbols: &'a Symbols,
-    labels: &'a FastMap<(u32, u64), ObjectInfo>,
-    descriptors: &'a FastMap<(Pid, u32), ObjectInfo>,
-    words: &'a Words,
-    ends: Joined<'a>,
-}
-
-impl Namer<'_> {
-    fn row(&self, id: u32, key: Key, tally: &Tally) -> Object {
-        let mut sites: Vec<(StackId, u64, Nanos)> =
-            tally.sites.iter().map(|(&stack, &(count, time))| (stack, count, time)).collect();
-        sites.sort_by_key(|&(stack, _, time)| (std::cmp::Reverse(time), stack));
-        let top = sites.first().and_then(|&(stack, ..)| names::call_site(self.symbols, stack));
-        let sort = sites.first().map_or(Sort::Plain, |&(stack, ..)| {
-            Sort::of(key.state, &names::frames(self.symbols, stack))
-        });
-        sites.truncate(if (id as usize) < MOST_WITH_SITES { MOST_STACKS } else { 0 });
-        let (pid, address) = self.whereabouts(key);
-        Object {
-            id,
-            kind: sort.kind().filter(|_| key.is_word()).unwrap_or(kind(key)),
-            label: self
-                .word_label(key, tally, sort, top.as_deref())
-                .unwrap_or_else(|| self.label(key, top.as_deref())),
-            symbol: self.symbol(key),
-            name: self.own_name(key),
-            awaits: self.awaited(key),
-            pid,
-            address,
-            state: key.state.name(),
-            waits: tally.waits,
-            wait_ns: tally.time.0,
-            max_wait_ns: tally.longest.0,
-            waiters: tally.waiters.len() as u64,
-            sites: self.sites(&sites, tally.time),
-            idle_cpu_ns: None,
-            holders: Vec::new(),
-            not_blamed: NotBlamed::default(),
-            hold_ns: None,
-        }
-    }
-
-    /// Stacks with the same functions are one call site, whatever their return addresses.
-    /// Their samples divide the object's exact time.
-    fn sites(&self, stacks: &[(StackId, u64, Nanos)], exact: Nanos) -> Vec<Site> {
-        let mut sites: Vec<Site> = Vec::new();
-        for &(stack, count, time) in stacks {
-            let frames = names::frames(self.symbols, stack);
-            let same = |site: &&mut Site| {
-                site.stack.len() == frames.len()
-                    && site.stack.iter().zip(&frames).all(|(a, b)| a.name == b.name)
-            };
-            if let Some(site) = sites.iter_mut().find(same) {
-                site.stacks += count;
-                site.wait_ns = site.wait_ns.saturating_add(time.0);
-            } else {
-                sites.push(Site { stack: frames, stacks: count, wait_ns: time.0 });
-            }
-        }
-        sites.sort_by_key(|site| std::cmp::Reverse(site.wait_ns));
-        let sampled = sites.iter().map(|site| site.wait_ns).fold(0, u64::saturating_add);
-        if sampled > 0 {
-            for site in &mut sites {
-                let scaled = u128::from(site.wait_ns) * u128::from(exact.0) / u128::from(sampled);
-                site.wait_ns = scaled as u64;
-            }
-        }
-        sites.truncate(MOST_SITES);
-        sites
-    }
-
-    fn pid(&self, process: ProcessId) -> Pid {
-        self.timelines.processes().get(process.0 as usize).map_or(Pid(0), |p| p.pid)
-    }
-
-    fn whereabouts(&self, key: Key) -> (u32, u64) {
-        match key.what {
-            What::Word(process, address) | What::Thread(process, _, address) => {
-                (self.pid(process).0, address)
-            }
-            What::Inode(_, _, inode) | What::Shared(_, inode, _) => (0, inode),
-            What::Descriptor(process, ..)
-            | What::Child(process, _)
-            | What::Call(process, _)
-            | What::Process(process) => (self.pid(process).0, 0),
-            What::Cpus | What::Rest => (0, 0),
-        }
-    }
-
-    /// The variable that a word lies in.
-    fn symbol(&self, key: Key) -> Option<String> {
-        let What::Word(process, address) = key.what else { return None };
-        self.words.symbol(process, address)
-    }
-
-    /// What waited for it called in Python's library, where most of the waiting was.
-    fn python_call(&self, tally: &Tally) -> Option<String> {
-        let most = tally.sites.iter().max_by_key(|&(&stack, &(_, time))| (time, stack))?;
-        names::python_call(&names::frames(self.symbols, *most.0))
-    }
-
-    /// What it alone is called.
-    fn own_name(&self, key: Key) -> Option<String> {
-        match key.what {
-            What::Shared(device, inode, offset) => Some(self.words.label((device, inode, offset))),
-            _ => self.symbol(key),
-        }
-    }
-
-    /// The thread whose end is waited for.
-    fn awaited(&self, key: Key) -> Option<u32> {
-        let What::Thread(process, tid, _) = key.what else { return None };
-        self.found(process, Tid(tid)).map(|thread| thread.id.0)
-    }
-
-    /// What to call a futex word: by its variable or the memory that it is shared in, else by its
-    /// address, and where it is waited for.
-    fn word_label(
-        &self,
-        key: Key,
-        tally: &Tally,
-        sort: Sort,
-        site: Option<&str>,
-    ) -> Option<String> {
-        let at = site.map(|site| format!(" in {site}")).unwrap_or_default();
-        let noun = sort.noun(key.state, sort.kind().unwrap_or(kind(key)));
-        match key.what {
-            What::Word(process, _) if key.state == State::Gil => {
-                let process = &self.timelines.processes()[process.0 as usize];
-                Some(format!("GIL of {} [{}]", process.name, process.pid.0))
-            }
-            What::Word(..) if let Some(call) = self.python_call(tally) => {
-                Some(format!("{call}{at}"))
-            }
-            What::Word(_, address) => {
-                let symbol = self.symbol(key).unwrap_or_else(|| format!("{address:#x}"));
-                Some(format!("{noun} {symbol}{at}"))
-            }
-            What::Shared(device, inode, offset) => {
-                let process = |&thread: &ThreadId| self.timelines.process_of(thread);
-                let processes: BTreeSet<ProcessId> = tally.waiters.iter().map(process).collect();
-                let shared = match processes.len() {
-                    0 | 1 => String::new(),
-                    count => format!(" ({count} processes)"),
-                };
-                let place = self.words.label((device, inode, offset));
-                Some(format!("{noun} {place}{shared}{at}"))
-            }
-            _ => None,
-        }
-    }
-
-    /// What to call it: its own name, else what it is and where it is waited for.
-    fn label(&self, key: Key, site: Option<&str>) -> String {
-        let at = site.map(|site| format!(" in {site}")).unwrap_or_default();
-        match key.what {
-            What::Word(..) | What::Shared(..) => format!("{}{at}", kind(key)),
-            What::Thread(process, tid, _) => format!("{}{at}", self.thread(process, Tid(tid))),
-            What::Inode(fd, device, inode) => {
-                let node = (device, inode);
-                let name = match self.labels.get(&node) {
-                    // Its number says nothing to a reader: that of its first descriptor does.
-                    Some(info) if is_anonymous(fd) => format!("{fd} {}", info.descriptor),
-                    Some(info) if !info.label.is_empty() => named(fd, &info.label, inode),
-                    _ => format!("{fd} inode {inode}"),
-                };
-                let by_ends = self.ends.label(fd, node, &name, self.labels);
-                by_ends.unwrap_or_else(|| format!("{name}{at}"))
-            }
-            What::Descriptor(process, number, fd) => {
-                let known = self.descriptors.get(&(self.pid(process), number as u32));
-                match known.filter(|info| has_name(info)) {
-                    Some(info) => format!("{}{at}", named(fd, &info.label, info.inode)),
-                    // All files of the kind may share one inode: the number tells them apart.
-                    None => format!("{fd} {number} of {}{at}", self.ends.who_alone(process)),
-                }
-            }
-            What::Child(process, 0) => format!("{}{at}", self.children(process)),
-            What::Child(_, pid) => format!("child {}{at}", self.child(Tid(pid))),
-            What::Call(_, number) => format!("{}{at}", syscall_label(number)),
-            What::Process(process) => {
-                let name = &self.timelines.processes()[process.0 as usize].name;
-                match key.state {
-                    State::PageFault => format!("memory of {name}{at}"),
-                    State::Stopped => format!("{name} stopped{at}"),
-                    State::Unknown => format!("{name}: reason not seen{at}"),
-                    _ => format!("{name}: {}{at}", key.state.meaning()),
-                }
-            }
-            What::Cpus => "a free CPU".to_owned(),
-            What::Rest => format!("further objects ({})", key.state),
-        }
-    }
-
-    fn found(&self, process: ProcessId, tid: Tid) -> Option<&Thread> {
-        let mut threads = self.timelines.threads().iter().rev();
-        threads.find(|thread| thread.tid == tid && thread.process == process)
-    }
-
-    fn thread(&self, process: ProcessId, tid: Tid) -> String {
-        self.found(process, tid).map_or_else(
-            || format!("thread {}", tid.0),
-            |thread| format!("thread {} ({})", thread.name, tid.0),
-        )
-    }
-
-    /// A wait for whichever child ends first, by those that there are.
-    fn children(&self, process: ProcessId) -> String {
-        let processes = self.timelines.processes().iter();
-        let children: BTreeSet<ProcessId> =
-            processes.filter(|p| p.parent == Some(process)).map(|p| p.id).collect();
-        match children.len() {
-            0 => "a child process".to_owned(),
-            1 => format!("child {}", self.ends.who(&children)),
-            _ => format!("any child: {}", self.ends.who(&children)),
-        }
-    }
-
-    fn child(&self, tid: Tid) -> String {
-        let found = self.timelines.processes().iter().rev().find(|p| Tid::from(p.pid) == tid);
-        found.map_or_else(|| tid.0.to_string(), |p| format!("{} ({})", p.name, tid.0))
-    }
 }

@@ -273,6 +273,8 @@ pub struct ProcessRow {
     pub exit: Option<ExitStatus>,
     /// Its threads' time by state.
     pub states: StateTimes,
+    /// What interprets its program, where that was seen: `CPython 3.13, free-threaded: no GIL`.
+    pub runtime: Option<Shown>,
     /// Its concurrency model.
     pub model: ConcurrencyModel,
 }

@@ -1,8 +1,8 @@
 //! What a thread that has no name of its own does: the outermost function of the program in which
 //! it was seen most.
 //!
-//! Below 3.14 all threads of a Python program are called like the program. The function that a
-//! thread was started with tells them apart: `python3 (worker)`.
+//! Where nobody gave them names, threads are called like their program, or by a number as Python does:
+//! the function that a thread was started with tells what it is for: `Thread-3 (worker)`.
 
 use super::history::History;
 use super::history::Life;
@@ -13,14 +13,16 @@ use crate::model::StackId;
 use crate::model::Symbols;
 use std::collections::BTreeMap;
 
-/// Fills in the roles of threads that are called like their process and are not its first one.
+/// Fills in the roles of threads that are called like their process, or by a number alone, and are not
+/// its first one.
 pub fn fill(rows: &mut [ThreadRow], process_names: &[&str], history: &History, symbols: &Symbols) {
     let mut known: FastMap<StackId, Option<String>> = FastMap::default();
     for (row, (_, life)) in rows.iter_mut().zip(history.lives()) {
         let process = process_names.get(row.process as usize).copied().unwrap_or_default();
         // A comm has 15 bytes.
         let alike = process.starts_with(row.name.0.as_str()) || row.name.0.starts_with(process);
-        if row.tid != row.pid && alike {
+        let numbered = names::stem(&row.name.0) == "Thread";
+        if row.tid != row.pid && (alike || numbered) {
             row.role = role(life, symbols, &mut known);
         }
     }

@@ -217,6 +217,10 @@ pub fn processes(trace: &dyn Trace, timelines: &Timelines) -> Vec<ProcessRow> {
             .map(ExitStatus::from_status)
             .or(root.filter(|_| timelines.root() == Some(process.id))),
         states: StateTimes(states),
+        runtime: process.runtime.as_ref().map(|runtime| {
+            let free = if runtime.free_threaded { ", free-threaded: no GIL" } else { "" };
+            Shown(format!("{}{free}", runtime.name))
+        }),
         model: ConcurrencyModel::default(),
     });
     rows.collect()

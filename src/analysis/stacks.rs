@@ -131,7 +131,7 @@ impl CallKey {
         // Other first arguments (a timespec on the stack, say) do not name anything lasting.
         let futex = is_futex(call.number);
         let named = futex || call.fd != FdKind::None;
-        Self::Call(call.number, if named { call.arg0 } else { 0 })
+        Self::Call(call.number, if named { call.object() } else { 0 })
     }
 
     /// The key under which the wait stacks of a segment are found, if it can have any.

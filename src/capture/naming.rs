@@ -281,6 +281,7 @@ impl Thread {
                     self.looks.fetch_add((thread_cpu() - began).0, Ordering::Relaxed);
                 }
                 self.word(raw.pid, &event);
+                self.learn(raw.pid, &event);
                 set_stack(&mut event, id.flatten());
                 self.records.push(Record::Event(event));
             }
@@ -308,6 +309,13 @@ impl Thread {
         let Some(word) = call.and_then(|call| call.futex_word()) else { return };
         let info = self.attempt(|backend, _| backend.word(time, pid, word)).flatten();
         self.records.extend(info.map(|info| Record::Event(Event::Word(info))));
+    }
+
+    /// Says what else became known of a thread that was seen, and of its process.
+    fn learn(&mut self, pid: Pid, event: &Event) {
+        let (time, tid) = (event.time(), event.tid());
+        let learnt = self.attempt(|backend, _| backend.learnt(time, pid, tid));
+        self.records.extend(learnt.into_iter().flatten().map(Record::Event));
     }
 
     /// Names frames; in batches, so that the records of one are on their way during the next.
@@ -372,6 +380,7 @@ fn set_stack(event: &mut Event, id: Option<StackId>) {
         | Event::Exit(_)
         | Event::Object(_)
         | Event::Word(_)
+        | Event::Runtime(_)
         | Event::Lost(_)
         | Event::Probe(_) => {}
     }

@@ -1,5 +1,5 @@
-//! Processes that run Python: where their interpreter is, whose frames are whose, and which
-//! futex words are those of the GIL.
+//! Processes that run Python: where their interpreter is, whose frames are whose, which futex
+//! words are those of the GIL, and what their threads are called.
 //!
 //! Asked by the naming thread, so that reading the memory of a process never delays draining. What
 //! cannot be read, or is of a version that is not known, leaves the native view as it is and is
@@ -8,11 +8,15 @@
 mod tasks;
 
 use self::tasks::TaskFrames;
+use super::procfs;
 use super::sys::process_vm::ProcessMemory;
 use crate::model::FastMap;
 use crate::model::FastSet;
+use crate::model::Nanos;
 use crate::model::Pid;
+use crate::model::RuntimeInfo;
 use crate::model::Text;
+use crate::model::Tid;
 use crate::runtimes::MemoryExt as _;
 use crate::runtimes::cpython::Asyncio;
 use crate::runtimes::cpython::Code;
@@ -86,6 +90,8 @@ const MOST_TRIES: u32 = 10_000;
 const MOST_LOOKS: u32 = 4000;
 /// With one of so many.
 const EVERY: u32 = 4;
+/// Threads of a process whose names are asked for.
+const MOST_THREADS: usize = 65_536;
 
 /// Ended processes that are remembered.
 const MOST_EXITED: usize = 64;
@@ -104,6 +110,10 @@ struct Python {
     gils: Vec<u64>,
     /// Their words that were told of.
     told: FastSet<u64>,
+    /// Which interpreter it is was told.
+    introduced: bool,
+    /// How often a thread without a name was seen; `None` for one that is not asked for again.
+    nameless: FastMap<Tid, Option<u32>>,
     exited: bool,
 }
 
@@ -118,8 +128,29 @@ impl Python {
             tasks: TaskFrames::default(),
             gils: Vec::new(),
             told: FastSet::default(),
+            introduced: false,
+            nameless: FastMap::default(),
             exited: false,
         }
+    }
+
+    /// What its library calls a thread, unless the kernel knows a name for it already.
+    fn name_of(&mut self, pid: Pid, tid: Tid) -> Option<Text> {
+        let full = self.nameless.len() >= MOST_THREADS;
+        if full && !self.nameless.contains_key(&tid) {
+            return None;
+        }
+        let seen = self.nameless.entry(tid).or_insert(Some(0)).as_mut()?;
+        *seen += 1;
+        // A thread that runs may have to be asked again; ever more rarely.
+        seen.is_power_of_two().then_some(())?;
+        self.reader()?;
+        let Self { memory, reader: Some(reader), nameless, .. } = self else { return None };
+        let thread = reader.thread(memory, tid)?;
+        let name = reader.thread_name(memory, &thread)?;
+        nameless.insert(tid, None);
+        let of = |tid| procfs::read_task(pid, tid, "comm");
+        (of(tid)? == of(pid.into())?).then_some(name)
     }
 
     /// Its reader, as soon as there is one.
@@ -324,6 +355,30 @@ impl Pythons {
         })?;
         told.insert(address);
         Some(gil)
+    }
+
+    /// Which interpreter a process has, the first time that this can be read.
+    pub fn runtime(&mut self, time: Nanos, pid: Pid) -> Option<RuntimeInfo> {
+        let python = self.processes.get_mut(&pid).filter(|python| !python.introduced)?;
+        python.reader()?;
+        let Python { memory, reader: Some(reader), introduced, .. } = python else { return None };
+        let layout = reader.layout();
+        let name = format!("CPython 3.{}", layout.minor);
+        // An extension that cannot do without it may have asked for it by now.
+        let on = |gil| reader.gil_state(memory, gil).is_some_and(|state| state.enabled);
+        let gils = reader.gils(memory);
+        let free_threaded =
+            layout.free_threaded == 1 && !gils.is_empty() && !gils.into_iter().any(on);
+        *introduced = true;
+        Some(RuntimeInfo { time, pid, name: Text::from(name.as_str()), free_threaded })
+    }
+
+    /// What Python calls a thread that the kernel knows by the name of its program only, the first
+    /// time that this can be read.
+    pub fn thread_name(&mut self, pid: Pid, tid: Tid) -> Option<Text> {
+        // The first one is the program.
+        (tid != Tid::from(pid)).then_some(())?;
+        self.processes.get_mut(&pid)?.name_of(pid, tid)
     }
 
     /// What a reader of the report must know.

@@ -20,14 +20,15 @@ pub struct Call {
     /// Device of that inode, `major << 20 | minor`; 0 if none or not seen.
     pub device: u32,
     /// Inode number behind that descriptor, 0 if none or not seen. Of an anonymous file
-    /// (eventfd, epoll, ...), which has none of its own: a number that all its copies share.
+    /// (eventfd, epoll, ...), which has none of its own: a number that all its copies share. Of a
+    /// futex call of a parked thread (see [`Call::object`]): address of what it is parked for.
     pub inode: u64,
 }
 
 /// The word of a futex call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FutexWord {
-    /// Its address.
+    /// Its address, or that of what its thread is parked for.
     pub address: u64,
     /// Whether the call said that other processes may use it too.
     pub shared: bool,
@@ -58,10 +59,19 @@ impl Call {
     pub fn futex_word(&self) -> Option<FutexWord> {
         const PRIVATE: u64 = 128;
         match self.number {
-            Self::FUTEX => Some(FutexWord { address: self.arg0, shared: self.arg1 & PRIVATE == 0 }),
-            Self::FUTEX_WAIT => Some(FutexWord { address: self.arg0, shared: false }),
+            Self::FUTEX => {
+                Some(FutexWord { address: self.object(), shared: self.arg1 & PRIVATE == 0 })
+            }
+            Self::FUTEX_WAIT => Some(FutexWord { address: self.object(), shared: false }),
             _ => None,
         }
+    }
+
+    /// Address of what a futex call waits for. That is its word; but in a parking lot (Python's since
+    /// 3.13) each thread sleeps on a word of its own, on its stack, and what it is parked for lies
+    /// elsewhere. Of other calls: the first argument.
+    pub fn object(&self) -> u64 {
+        if self.fd == FdKind::None && self.inode != 0 { self.inode } else { self.arg0 }
     }
 }
 

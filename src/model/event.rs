@@ -22,7 +22,7 @@ pub enum Event {
     Start(Start),
     /// A process replaced its program.
     Exec(Exec),
-    /// A thread changed its name.
+    /// A thread got a name.
     Rename(Rename),
     /// A thread ended, or the recording did while it lived.
     Exit(Exit),
@@ -36,6 +36,8 @@ pub enum Event {
     Object(ObjectInfo),
     /// What a futex word of a process is called, and what it is part of.
     Word(WordInfo),
+    /// What interprets the program of a process.
+    Runtime(RuntimeInfo),
     /// Records that never arrived.
     Lost(Lost),
     /// Something the program itself said through a probe.
@@ -58,6 +60,7 @@ impl Event {
             Self::Observation(e) => e.time,
             Self::Object(e) => e.time,
             Self::Word(e) => e.time,
+            Self::Runtime(e) => e.time,
             Self::Lost(e) => e.to,
             Self::Probe(e) => e.time,
         }
@@ -76,7 +79,7 @@ impl Event {
             Self::WaitStack(e) => Some(e.tid),
             Self::Observation(e) => Some(e.tid),
             Self::Probe(e) => Some(e.tid),
-            Self::Object(_) | Self::Word(_) | Self::Lost(_) => None,
+            Self::Object(_) | Self::Word(_) | Self::Runtime(_) | Self::Lost(_) => None,
         }
     }
 }
@@ -269,14 +272,14 @@ impl Exec {
     }
 }
 
-/// A thread changed its name.
+/// A thread changed its name, or it became known what its program calls it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rename {
     /// When.
     pub time: Nanos,
     /// The thread.
     pub tid: Tid,
-    /// Its new name (at most 15 bytes in the kernel).
+    /// Its new name (one of the kernel has at most 15 bytes).
     pub name: Text,
 }
 
@@ -419,6 +422,19 @@ impl WordInfo {
     pub fn new(time: Nanos, pid: Pid, address: u64) -> Self {
         Self { time, pid, address, symbol: Text::default(), backing: None, gil: None }
     }
+}
+
+/// What interprets the program of a process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RuntimeInfo {
+    /// When that was found out.
+    pub time: Nanos,
+    /// The process.
+    pub pid: Pid,
+    /// The interpreter and its version: `CPython 3.13`.
+    pub name: Text,
+    /// It is a build whose threads may run without a lock that all share, and they do.
+    pub free_threaded: bool,
 }
 
 /// A place in memory that several processes may have at different addresses.

@@ -42,17 +42,19 @@ const FILES: &[(&str, State)] = &[
 ];
 
 /// What a whole stack says about its futex word; functions and their source files,
-/// innermost first.
+/// innermost first. `parked`: the thread is in Python's parking lot, which a stripped interpreter does
+/// not show (see [`Call::object`](super::Call::object)).
 ///
 /// Rust's scoped threads and barriers wait on a park or condition variable of their own, so
 /// a join just outside a condition decides.
 pub fn state_of_stack<'a>(
     innermost_first: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+    parked: bool,
 ) -> Option<State> {
     let frames: Vec<(&str, Option<&str>)> = innermost_first.take(DEEPEST).collect();
     let native = frames.iter().copied().filter(|(_, file)| !is_python(*file));
     let first = state_of_native(native);
-    match state_of_python(&frames) {
+    match state_of_python(&frames, parked) {
         Some(state) if first != Some(State::Gil) => Some(state),
         _ => first,
     }
@@ -97,7 +99,7 @@ const PYTHON_LOCKS: &[&str] =
 
 /// What Python says about a wait for one of its locks: innermost functions of its library, with a
 /// join around a condition deciding, or else that the program's own function takes a lock.
-fn state_of_python(innermost_first: &[(&str, Option<&str>)]) -> Option<State> {
+fn state_of_python(innermost_first: &[(&str, Option<&str>)], parked: bool) -> Option<State> {
     const NEARBY: usize = 6;
     let (native, python): (Vec<_>, Vec<_>) =
         innermost_first.iter().copied().partition(|(_, file)| !is_python(*file));
@@ -111,8 +113,10 @@ fn state_of_python(innermost_first: &[(&str, Option<&str>)]) -> Option<State> {
     let first = python.first()?;
     if of(first).is_none() {
         let waits = |(function, _): &(&str, Option<&str>)| PYTHON_LOCKS.contains(function);
-        let takes = native.iter().any(waits)
-            && !native.iter().any(|(function, _)| function.contains("SimpleQueue"));
+        let other = |(function, _): &(&str, Option<&str>)| {
+            function.contains("SimpleQueue") || *function == "ThreadHandle_join"
+        };
+        let takes = (parked || native.iter().any(waits)) && !native.iter().any(other);
         return takes.then_some(State::Lock);
     }
     let mut states = python.iter().take(NEARBY).map_while(of);
@@ -147,6 +151,7 @@ fn state_of_native<'a>(
 /// Function names: without leading underscores (and glibc's `__GI_`), or, with a `*`, a part.
 const FUNCTIONS: &[(&str, State)] = &[
     ("take_gil", State::Gil),
+    ("ThreadHandle_join", State::Join),
     ("std::thread::scoped::scope*", State::Join),
     ("std::sync::barrier::Barrier::wait*", State::Join),
     ("std::sync::poison::barrier::Barrier::wait*", State::Join),
@@ -203,7 +208,7 @@ mod tests {
     #[test]
     fn the_innermost_function_decides_but_a_join_beats_its_condition() {
         let relock = ["__lll_lock_wait", "pthread_cond_wait", "main"];
-        let of = |names: &[&str]| state_of_stack(names.iter().map(|&name| (name, None)));
+        let of = |names: &[&str]| state_of_stack(names.iter().map(|&name| (name, None)), false);
         assert_eq!(of(&relock), Some(State::Lock));
         let scope = ["syscall", "std::thread::park", "std::thread::scoped::scope", "main"];
         assert_eq!(of(&scope), Some(State::Join));
@@ -215,8 +220,8 @@ mod tests {
             ("wait_optional_timeout", Some("/rustc/x/library/std/src/sys/sync/condvar/futex.rs")),
             ("wait", Some("/rustc/x/library/std/src/sync/barrier.rs")),
         ];
-        assert_eq!(state_of_stack(inlined.into_iter()), Some(State::Join));
-        assert_eq!(state_of_stack(inlined.into_iter().take(2)), Some(State::Condvar));
+        assert_eq!(state_of_stack(inlined.into_iter(), false), Some(State::Join));
+        assert_eq!(state_of_stack(inlined.into_iter().take(2), false), Some(State::Condvar));
     }
 
     #[test]
@@ -226,7 +231,7 @@ mod tests {
         const APP: Option<&str> = Some("/srv/app.py");
         let of = |python: &[(&'static str, Option<&'static str>)]| {
             let native = [("__new_sem_wait_slow64", None), ("PyThread_acquire_lock_timed", None)];
-            state_of_stack(native.into_iter().chain(python.iter().copied()))
+            state_of_stack(native.into_iter().chain(python.iter().copied()), false)
         };
         assert_eq!(of(&[("worker", APP)]), Some(State::Lock));
         let get = [("Condition.wait", THREADING), ("Queue.get", QUEUE), ("worker", APP)];
@@ -238,7 +243,14 @@ mod tests {
         assert_eq!(of(&barrier), Some(State::Join));
         // A function of the program that is called like one of the library.
         assert_eq!(of(&[("join", APP)]), Some(State::Lock));
+        // A stripped interpreter shows its C library at most; a parked thread takes a lock all the same.
+        let stripped = [("sem_clockwait@@GLIBC_2.30", None), ("worker", APP)];
+        assert_eq!(state_of_stack(stripped.into_iter(), false), Some(State::Condvar));
+        assert_eq!(state_of_stack(stripped.into_iter(), true), Some(State::Lock));
+        // The end of a thread is waited for in the same way.
+        let end = [("_PyParkingLot_Park", None), ("ThreadHandle_join", None), ("main", APP)];
+        assert_eq!(state_of_stack(end.into_iter(), true), Some(State::Join));
         let gil = [("take_gil", None), ("worker", APP)];
-        assert_eq!(state_of_stack(gil.into_iter()), Some(State::Gil));
+        assert_eq!(state_of_stack(gil.into_iter(), false), Some(State::Gil));
     }
 }

@@ -5,6 +5,7 @@ use super::Exec;
 use super::Nanos;
 use super::Pid;
 use super::ProcessId;
+use super::RuntimeInfo;
 use super::StartKind;
 use super::States;
 use super::Text;
@@ -91,6 +92,8 @@ pub struct Process {
     pub name: Text,
     /// Arguments of the last exec; its parent's before the first.
     pub argv: Vec<Text>,
+    /// What interprets its program, where that was seen: of the last exec.
+    pub runtime: Option<RuntimeInfo>,
     /// Every exec, in order.
     pub execs: Vec<Exec>,
     /// Fork (root: exec).
@@ -112,6 +115,7 @@ impl Process {
             ppid: Pid(0),
             name: Text::default(),
             argv: Vec::new(),
+            runtime: None,
             execs: Vec::new(),
             start,
             end: None,
@@ -124,5 +128,6 @@ impl Process {
         self.name = exec.path.base_name();
         self.argv.clone_from(&exec.argv);
         self.execs.push(exec.clone());
+        self.runtime = None;
     }
 }

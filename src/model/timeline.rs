@@ -187,6 +187,12 @@ impl Timelines {
                 }
                 None
             }
+            Event::Runtime(runtime) => {
+                if let Some(process) = self.live_process(runtime.pid) {
+                    self.processes[process.0 as usize].runtime = Some(runtime.clone());
+                }
+                None
+            }
             Event::Sample(_)
             | Event::WaitStack(_)
             | Event::Probe(_)
@@ -263,6 +269,7 @@ impl Timelines {
             let parent = &self.processes[parent.0 as usize];
             process.name = parent.name.clone();
             process.argv.clone_from(&parent.argv);
+            process.runtime.clone_from(&parent.runtime);
         }
         self.live_processes.insert(start.pid, process.id);
         let id = process.id;
@@ -388,7 +395,7 @@ impl Timelines {
         uninterruptible: bool,
     ) -> State {
         let process = self.process_of(id);
-        let word = call.and_then(|call| self.words.state(process, call.arg0));
+        let word = call.and_then(|call| self.words.state(process, call.object()));
         let value = call.map_or(0, |call| call.arg2);
         classify(&Wait {
             call,

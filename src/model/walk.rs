@@ -78,7 +78,7 @@ pub fn learn_words(trace: &dyn Trace) -> Words {
         };
         if let (Some(thread), Some(call), Some(stack)) = (thread, call, stack)
             && let Some(word) = call.futex_word()
-            && let Some(state) = stacks.state(stack)
+            && let Some(state) = stacks.state(stack, call.object() != call.arg0)
         {
             words.vote(timelines.process_of(thread), word.address, state, weight);
         }
@@ -93,7 +93,7 @@ struct StackStates<'a> {
 }
 
 impl StackStates<'_> {
-    fn state(&mut self, stack: StackId) -> Option<State> {
+    fn state(&mut self, stack: StackId, parked: bool) -> Option<State> {
         let symbols = self.symbols;
         *self.known.entry(stack).or_insert_with(|| {
             let functions = symbols.functions(stack);
@@ -101,6 +101,7 @@ impl StackStates<'_> {
             state_of_stack(
                 user.filter_map(|f| f.line)
                     .map(|line| (line.function.as_str(), line.file.as_deref())),
+                parked,
             )
         })
     }

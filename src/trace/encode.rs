@@ -39,6 +39,7 @@ pub(super) fn kind_of(event: &Event) -> ChunkKind {
         | Event::Exit(_)
         | Event::Object(_)
         | Event::Word(_)
+        | Event::Runtime(_)
         | Event::Lost(_) => ChunkKind::Lifecycle,
         Event::Sample(_) | Event::WaitStack(_) | Event::Observation(_) => ChunkKind::Samples,
         Event::Probe(_) => ChunkKind::Probe,
@@ -82,6 +83,7 @@ impl EventEncoder {
             | Event::Exit(_)
             | Event::Object(_)
             | Event::Word(_)
+            | Event::Runtime(_)
             | Event::Lost(_) => self.lifecycle(event),
         }
     }
@@ -254,6 +256,10 @@ impl EventEncoder {
                 self.out.string(e.label.as_bytes());
             }
             Event::Word(e) => self.word(e),
+            Event::Runtime(e) => {
+                self.tid(e.pid.0);
+                self.out.string(e.name.as_bytes());
+            }
             Event::Lost(e) => {
                 self.out.delta(e.to.0, e.from.0);
                 self.out.byte(e.what as u8);
@@ -331,6 +337,7 @@ fn lifecycle_tag(event: &Event) -> (u8, u8) {
         },
         Event::Object(_) => (OBJECT, 0),
         Event::Word(e) => (WORD, u8::from(e.backing.is_some()) | u8::from(e.gil.is_some()) << 1),
+        Event::Runtime(e) => (RUNTIME, e.free_threaded.into()),
         Event::Lost(e) => (LOST, e.cpu.is_some().into()),
         _ => (EXEC, 0),
     }

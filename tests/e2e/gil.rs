@@ -12,7 +12,9 @@ use crate::report::states;
 use crate::report::text;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
 /// By how much of its life a thread's wait may differ from what it measured.
 const MOST_OFF: f64 = 0.03;
@@ -20,6 +22,18 @@ const MOST_OFF: f64 = 0.03;
 const LEAST_RIGHT: f64 = 0.97;
 /// and on each: what the threads write down is itself uncertain by 0.2 ms at each end of a hold of 5.
 const LEAST_RIGHT_ONCE: f64 = 0.94;
+
+/// Those of this machine that have a GIL.
+fn interpreters_with_gil() -> Vec<Vec<String>> {
+    let mut found = interpreters();
+    found.retain(|command| {
+        let check = "import sys; sys.exit(not getattr(sys, '_is_gil_enabled', lambda: True)())";
+        let (program, arguments) = command.split_first().expect("not empty");
+        let status = Command::new(program).args(arguments).args(["-c", check]).status();
+        status.is_ok_and(|status| status.success())
+    });
+    found
+}
 
 /// What one run came to.
 struct Found {
@@ -77,6 +91,50 @@ fn measure(command: &[String]) -> Found {
     Found { off, right: is_quiet(&run.report).then_some(right) }
 }
 
+/// Interpreters of one process that have a GIL each: each is an object, waited for by the threads of
+/// its interpreter and held by them.
+#[test]
+fn each_interpreter_has_its_gil() {
+    if !Tier::Kernel.available() {
+        return skip("the kernel tier needs root");
+    }
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/own_gils.py");
+    let mut ran = false;
+    for mut command in interpreters_with_gil() {
+        command.extend([program.display().to_string(), "1.0".to_owned()]);
+        let run = Timesink::on(Tier::Kernel).record(&command);
+        assert_eq!(run.code(), 0, "{}", run.stderr);
+        let said: Value = serde_json::from_slice(&run.stdout).expect("the threads");
+        let Some(said) = said.as_array() else { continue };
+        ran = true;
+        let tids: BTreeMap<u64, u64> = rows(&run.report, "/threads")
+            .iter()
+            .map(|row| (number(row, "/id"), number(row, "/tid")))
+            .collect();
+        let gils: Vec<&Value> = rows(&run.report, "/objects")
+            .iter()
+            .filter(|row| text(row, "/kind") == "gil" && number(row, "/wait_ns") > 100_000_000)
+            .collect();
+        assert_eq!(gils.len(), 2, "{command:?}: {gils:?}");
+        assert_ne!(text(gils[0], "/label"), text(gils[1], "/label"));
+        let mut seen = BTreeSet::new();
+        for gil in gils {
+            let blamed = |row: &&Value| number(row, "/blamed_ns") > 50_000_000;
+            let holders = rows(gil, "/holders").iter().filter(blamed);
+            let holders: BTreeSet<u64> = holders.map(|row| tids[&number(row, "/thread")]).collect();
+            let of = |list: &Value| -> BTreeSet<u64> {
+                list.as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
+            };
+            let which = said.iter().position(|list| of(list) == holders);
+            seen.insert(which.unwrap_or_else(|| panic!("{command:?}: {holders:?} of {said:?}")));
+        }
+        assert_eq!(seen.len(), 2, "{command:?}");
+    }
+    if !ran {
+        skip("no Python here has interpreters with a GIL of their own");
+    }
+}
+
 /// On each interpreter: how long each thread waited, who had it meanwhile, and where.
 #[test]
 #[allow(clippy::print_stdout, reason = "the figures are for docs/ACCURACY.md")]
@@ -84,7 +142,7 @@ fn waits_for_the_gil_are_what_threads_measured() {
     if !Tier::Kernel.available() {
         return skip("the kernel tier needs root");
     }
-    let all = interpreters();
+    let all = interpreters_with_gil();
     if all.is_empty() {
         return skip("no python3 is installed");
     }

@@ -1,6 +1,7 @@
 //! The bundled Python examples: each runs alone and recorded, and what the report says agrees
 //! with what the example measured of itself.
 
+use crate::interpreters::interpreters;
 use crate::program::Recorded;
 use crate::program::TIMESINK;
 use crate::program::Tier;
@@ -524,6 +525,70 @@ fn the_probe_changes_nothing_that_a_program_says() {
         assert!(run.stderr.starts_with(&said(&bare.stderr)), "{theirs:?}: {}", run.stderr);
         assert_eq!(said(&bare.stdout).contains("seen"), theirs.is_some_and(|t| t.contains("seen")));
         assert!(!run.out().join("sitecustomize.py").exists(), "it is taken away");
+    }
+}
+
+/// Without any probe, from the program's memory; what tells the kernel by itself is not renamed.
+#[test]
+fn threads_are_called_what_the_program_calls_them() {
+    let file = directory().join("thread_pool.py").display().to_string();
+    let mut all = interpreters();
+    all.truncate(if Tier::Kernel.available() { usize::MAX } else { 1 });
+    if all.is_empty() {
+        return crate::program::skip("no python3 is installed");
+    }
+    for tier in Tier::here().filter(|tier| !tier.as_nobody()) {
+        for command in all.iter().take(if tier == Tier::Kernel { usize::MAX } else { 1 }) {
+            let mut command = command.clone();
+            let arguments = [&file, "--workers", "2", "--jobs", "8", "--job-ms", "60"];
+            command.extend(arguments.map(str::to_owned));
+            let run = Timesink::on(tier).record(&command);
+            assert_eq!(run.code(), 0, "{tier:?}: {}", run.stderr);
+            let names: Vec<&str> =
+                rows(&run.report, "/threads").iter().map(|thread| text(thread, "/name")).collect();
+            let pool = ["pool_0", "pool_1"].iter().all(|name| names.contains(name));
+            assert!(pool, "{tier:?}, {command:?}: {names:?}");
+            let first = rows(&run.report, "/threads").iter().find(|row| row["tid"] == row["pid"]);
+            assert!(first.is_some_and(|row| !text(row, "/name").contains("Main")), "{names:?}");
+        }
+    }
+}
+
+/// A thread that waits for one of Python's newer locks sleeps on a word of its own: which lock it waits
+/// for is told all the same.
+#[test]
+fn locks_of_parked_threads_are_told_apart() {
+    if !Tier::Kernel.available() {
+        return crate::program::skip("the kernel tier needs root");
+    }
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/locks.py");
+    let mut ran = false;
+    for mut command in interpreters() {
+        command.push(program.display().to_string());
+        let run = Timesink::on(Tier::Kernel).record(&command);
+        assert_eq!(run.code(), 0, "{}", run.stderr);
+        let said: Value = serde_json::from_slice(&run.stdout).expect("the locks");
+        if said.is_null() {
+            continue;
+        }
+        ran = true;
+        let runtime = text(&run.report, "/processes/0/runtime");
+        assert_eq!(runtime.ends_with("no GIL"), said["free_threaded"] == true, "{runtime}");
+        for lock in rows(&said, "/locks") {
+            let (id, waited) = (number(lock, "/id"), number(lock, "/wait_ns"));
+            // The lock is in the object, behind its header.
+            let mut own = rows(&run.report, "/objects")
+                .iter()
+                .filter(|row| number(row, "/address").wrapping_sub(id) < 64);
+            let row = own.next().unwrap_or_else(|| panic!("{command:?}: {}", run.stderr));
+            assert_eq!(text(row, "/state"), "lock", "{command:?}: {row}");
+            assert_eq!(number(row, "/waiters"), 3, "{command:?}: {row}");
+            let found = number(row, "/wait_ns");
+            assert!(found < waited && found > waited / 2, "{command:?}: {found} of {waited}");
+        }
+    }
+    if !ran {
+        crate::program::skip("no Python here parks threads that wait for locks");
     }
 }
 

@@ -294,13 +294,16 @@ def described(thread):
         name = getattr(code, "co_qualname", code.co_name)
         frames.append([name, code.co_filename, frame.f_lineno, first])
         frame = frame.f_back
-    return {"ident": thread.ident, "tid": thread.native_id, "frames": frames}
+    return {"ident": thread.ident, "tid": thread.native_id, "name": thread.name, "frames": frames}
 
 
 # The line of each is another one than that of its call.
 targets = [Box().hold, Box().captured, Box.of_class, generates, sorts, 𐊀, lambda: deep(100),
            lambda: wide(120), lambda: deep(400), catches, long_lines, drives, lambdas]
 threads = [threading.Thread(target=target, daemon=True) for target in targets]
+threads[1].name = "größe"
+threads[2].of_its_own = "an attribute of one thread alone"
+vars(threads[3])["name"] = "not this one"
 for thread in threads:
     thread.start()
 for thread in threads:

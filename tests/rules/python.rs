@@ -338,3 +338,46 @@ fn many_threads_that_wait_could_be_tasks_of_a_loop() {
     assert!(of(300).contains("tasks of one event loop"), "{}", of(300));
     assert!(!of(20).contains("event loop"));
 }
+
+/// Two workers that hand results to their parent: of their CPU time so much is packing.
+fn workers(file: &str, packs: u64) -> MemoryTrace {
+    let mut play = Play::new();
+    let queues = format!("/usr/lib/python3.11/{file}");
+    for pid in [200, 300] {
+        play.0.process(pid, MAIN, b"/usr/bin/python3", &["python3"]);
+        let put = format!("{queues}:SimpleQueue.put");
+        let (works, dumps) = (["py:main", &put, "py:work"], ["py:main", &put, "_pickle_dumps"]);
+        play.run(pid, 100 * MS - packs, &works);
+        play.run(pid, packs, &dumps);
+        play.0.end(pid, pid, Some(0));
+    }
+    play.finish()
+}
+
+#[test]
+fn processes_that_pack_what_they_hand_over_are_told_from_those_that_work() {
+    let much = report(&workers("multiprocessing/queues.py", 30 * MS));
+    let finding = fires(&much, "pickling");
+    assert_eq!(finding.severity, Severity::Cost);
+    let text = &finding.text;
+    assert!(text.contains("30 % of the CPU time of 2 Python processes"), "{text}");
+    let some = report(&workers("multiprocessing/queues.py", 10 * MS));
+    assert_eq!(fires(&some, "pickling").severity, Severity::Note);
+    silent(&report(&workers("multiprocessing/queues.py", 2 * MS)), "pickling");
+    // What receives and is in C code unpacks, whatever that is called; in a system call it waits.
+    let gets = |called: &str| {
+        let mut play = Play::new();
+        for pid in [200, 300] {
+            play.0.process(pid, MAIN, b"/usr/bin/python3", &["python3"]);
+            let get = "/usr/lib/python3.11/multiprocessing/queues.py:SimpleQueue.get";
+            play.run(pid, 100 * MS, &["py:main", get, "py:work"]);
+            play.run(pid, 50 * MS, &["py:main", get, called]);
+            play.0.end(pid, pid, Some(0));
+        }
+        report(&play.finish())
+    };
+    fires(&gets("python3.11+0x20a650"), "pickling");
+    silent(&gets("do_syscall_64"), "pickling");
+    // Who stores what it packs hands it to nobody.
+    silent(&report(&workers("shelve.py", 30 * MS)), "pickling");
+}

@@ -212,6 +212,7 @@ fn process_rows(timelines: &Timelines) -> Vec<ProcessRow> {
             alive: process.alive,
             exit: process.status.map(ExitStatus::from_status),
             states: StateTimes(states),
+            runtime: None,
             model: ConcurrencyModel::default(),
         }
     };

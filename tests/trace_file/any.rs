@@ -173,6 +173,11 @@ fn lifecycle() -> impl Strategy<Value = Event> {
                 });
                 Event::Word(WordInfo { time, pid, address, symbol, backing, gil })
             }),
+        (time(), pid(), text(), proptest::bool::ANY).prop_map(
+            |(time, pid, name, free_threaded)| {
+                Event::Runtime(RuntimeInfo { time, pid, name, free_threaded })
+            }
+        ),
         (time(), time(), lost_kind(), option::of(cpu()), number()).prop_map(
             |(from, to, what, cpu, count)| Event::Lost(Lost { from, to, what, cpu, count })
         ),

@@ -57,6 +57,7 @@ pub fn kind(event: &Event) -> &'static str {
         Event::Observation(_) => "observation",
         Event::Object(_) => "object",
         Event::Word(_) => "word",
+        Event::Runtime(_) => "runtime",
         Event::Lost(_) => "lost",
         Event::Probe(_) => "probe",
     }
@@ -172,6 +173,7 @@ pub fn events() -> Vec<Event> {
             }),
             gil: Some(0x55d0_1000),
         }),
+        Event::Runtime(RuntimeInfo { time, pid, name: text("CPython 3.13"), free_threaded: true }),
         Event::Rename(Rename { time, tid, name: Text::new(*b"\xffx\n") }),
         Event::Exec(Exec {
             time,

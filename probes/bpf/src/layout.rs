@@ -493,8 +493,8 @@ layouts! {
         task_awaiter: u32,
         /// Whether that is a set, or absent.
         task_awaiters: u32,
-        /// Unused.
-        pad: u32,
+        /// Not 0: threads that wait for a lock sleep on words of their own.
+        parks: u32,
     }
     /// A task of asyncio, as words; what they are is found later.
     PythonTask, 184, {

@@ -1,6 +1,7 @@
 //! Blame against a slow, obvious oracle: at each tick of a wait, who was it waiting for?
 
 use super::*;
+use crate::analysis::gil::gils;
 use crate::analysis::history::Piece;
 use crate::analysis::path::tests::history_of;
 use crate::analysis::schedule::Schedule;
@@ -54,7 +55,7 @@ proptest! {
     #[test]
     fn blame_is_the_oracles_and_sums_to_the_waits(schedule in Schedule::any()) {
         let (history, ..) = history_of(&schedule);
-        let found = blame(&history);
+        let found = blame(&history, &gils(&history));
         let mut expected: BTreeMap<ObjectIndex, BTreeMap<Culprit, Nanos>> = BTreeMap::new();
         let mut waited: BTreeMap<ObjectIndex, Nanos> = BTreeMap::new();
         for (thread, _) in history.lives() {

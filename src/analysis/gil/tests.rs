@@ -31,7 +31,7 @@ const fn call(number: u16, arg0: u64, arg1: u64) -> Call {
 /// Thread, from, to, in which call, and who ended it: nobody is a timer.
 type Off = (u32, u64, u64, Call, Option<u32>);
 
-/// The history of two threads of one process, 1 and 2.
+/// The history of three threads of one process, 1 to 3.
 fn history(offs: &[Off]) -> History {
     let start = |tid, how| {
         Event::Start(Start {
@@ -43,7 +43,8 @@ fn history(offs: &[Off]) -> History {
             how,
         })
     };
-    let mut events = vec![start(1, StartKind::Root), start(2, StartKind::Thread)];
+    let mut events = vec![start(1, StartKind::Root)];
+    events.extend([2, 3].map(|tid| start(tid, StartKind::Thread)));
     events.push(Event::Word(WordInfo {
         time: Nanos::ZERO,
         pid: Pid(1),
@@ -115,19 +116,83 @@ fn the_one_who_came_back_from_elsewhere_is_known() {
     assert_eq!(waits[0].after, Some(Nanos(MS)));
 }
 
+/// Thread, from, to: who had the one GIL.
+fn held(history: &History) -> Vec<(u32, u64, u64)> {
+    let gils = gils(history);
+    let gil = gils.values().next().expect("one");
+    let found = gil.holds.iter().map(|h| (h.thread.0, h.start.0, h.end.0)).collect::<Vec<_>>();
+    assert!(found.windows(2).all(|two| two[0].2 <= two[1].1), "one at a time: {found:?}");
+    found
+}
+
 #[test]
 fn it_is_held_from_getting_it_to_the_next_wait_and_by_one_at_a_time() {
     let history = handed_over();
-    let waits = waits(&history);
-    let found: Vec<(u32, u64, u64)> =
-        holds(&history, &waits).iter().map(|h| (h.thread.0, h.start.0, h.end.0)).collect();
+    let found = held(&history);
     assert_eq!(
         found[..3],
         [(0, 0, 6 * MS), (1, 6 * MS, 9 * MS), (0, 9 * MS, 13 * MS)],
         "{found:?}"
     );
-    let apart = found.windows(2).all(|two| two[0].2 <= two[1].1);
-    assert!(apart, "{found:?}");
+}
+
+#[test]
+fn until_the_next_one_runs_it_is_the_next_ones() {
+    let history = handed_over();
+    let gils = gils(&history);
+    let gil = gils.values().next().expect("one");
+    let within = |from: u64, to: u64| -> Vec<(u32, u64, u64)> {
+        gil.within(Nanos(from), Nanos(to)).map(|(who, a, b)| (who.0, a.0, b.0)).collect()
+    };
+    assert_eq!(within(MS, 7 * MS), [(0, MS, 6 * MS), (1, 6 * MS, 7 * MS)]);
+    // The first one left it for a sleep; the second comes back from its own later.
+    assert_eq!(within(12 * MS, 12 * MS + 1), [(0, 12 * MS, 12 * MS + 1)]);
+    assert_eq!(within(20 * MS, 21 * MS), []);
+}
+
+/// The first one leaves the GIL for a sleep while nobody wants it; the second takes it unseen, and
+/// lets go of it for a third that waits since.
+#[test]
+fn a_holder_that_sleeps_has_left_it_and_whoever_lets_go_had_it() {
+    let history = history(&[
+        (2, 0, MS, TRIES, Some(1)),
+        (1, MS, 2 * MS, TRIES, Some(2)),
+        (2, 2 * MS, 4 * MS, SLEEPS, None),
+        (1, 3 * MS, 20 * MS, SLEEPS, None),
+        (3, 5 * MS, 9 * MS, TRIES, Some(2)),
+        (2, 10 * MS, 11 * MS, SLEEPS, None),
+    ]);
+    let found = held(&history);
+    assert!(found.contains(&(0, 2 * MS, 3 * MS)), "{found:?}");
+    assert!(found.contains(&(1, 4 * MS, 9 * MS)), "{found:?}");
+    assert!(found.iter().any(|one| (one.0, one.1) == (2, 9 * MS)), "{found:?}");
+}
+
+/// The first one got it by waiting and was not seen to let go: it computes on in C without it, while
+/// the second, back from its sleep, lets go of it for a third.
+#[test]
+fn whoever_lets_go_of_it_had_it_whatever_it_looked_like() {
+    let history = history(&[
+        (2, 0, MS, TRIES, Some(1)),
+        (1, MS, 2 * MS, TRIES, Some(2)),
+        (2, 2 * MS, 4 * MS, SLEEPS, None),
+        (3, 5 * MS, 9 * MS, TRIES, Some(2)),
+        (1, 20 * MS, 21 * MS, SLEEPS, None),
+    ]);
+    let found = held(&history);
+    assert!(found.contains(&(0, 2 * MS, 4 * MS)), "{found:?}");
+    assert!(found.contains(&(1, 4 * MS, 9 * MS)), "{found:?}");
+}
+
+#[test]
+fn a_taker_that_nobody_let_go_for_found_it_free() {
+    let history = history(&[
+        (2, 0, 5 * MS, TRIES, None),
+        (1, 4 * MS, 8 * MS, SLEEPS, None),
+        (1, 8 * MS + 10 * US, 11 * MS, TRIES, Some(2)),
+    ]);
+    let found = held(&history);
+    assert_eq!(found[..2], [(0, 0, 4 * MS), (1, 5 * MS, 11 * MS)], "{found:?}");
 }
 
 /// A thread that gets it, lets go of it for a call that does not wait, and asks again, all within

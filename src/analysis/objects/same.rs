@@ -9,6 +9,9 @@
 //!   waited for is known by where it is waited for: the function outside the library.
 //! * A condition of Python's `threading`, and so its queues, events and futures, makes a lock for each
 //!   wait. It is known the same way.
+//! * Children of one name that are waited for one after the other at one place, and calls of which
+//!   nothing is known but what they are, in processes of one name at one place: what is told of each
+//!   is the same.
 
 use super::Key;
 use super::Tally;
@@ -22,11 +25,13 @@ use crate::model::Symbols;
 use std::collections::BTreeMap;
 
 /// Sums up each object in the one that stands for it. Gives that one's number for each.
-/// `one_key` gives the key that both ends of a connection share, and all addresses of a word.
+/// `one_key` gives the key that both ends of a connection share, and all addresses of a word;
+/// `called` what an object without an identity is called but for its place.
 pub fn unify(
     tallies: &mut [(Key, Tally)],
     symbols: &Symbols,
     one_key: &dyn Fn(Key) -> Key,
+    called: &dyn Fn(Key) -> Option<String>,
 ) -> Vec<u32> {
     let mut same: Vec<u32> = (0..tallies.len() as u32).collect();
     let mut stacks = Stacks { symbols, known: FastMap::default() };
@@ -36,10 +41,16 @@ pub fn unify(
         same[index as usize] = *first.entry(*key).or_insert(index);
     }
     let mut parked: BTreeMap<(State, ProcessId, String), u32> = BTreeMap::new();
+    let mut alike: BTreeMap<(State, String, String), u32> = BTreeMap::new();
     for index in 0..tallies.len() {
         let (key, tally) = &tallies[index];
-        let (What::Word(..) | What::Shared(..)) = key.what else { continue };
         let Some(site) = heaviest(tally) else { continue };
+        if let Some(name) = called(*key) {
+            let place = names::call_site(symbols, site).unwrap_or_default();
+            same[index] = *alike.entry((key.state, name, place)).or_insert(index as u32);
+            continue;
+        }
+        let (What::Word(..) | What::Shared(..)) = key.what else { continue };
         match (stacks.tells(site), key.what) {
             (Tells::Parked(caller), What::Word(process, _)) => {
                 if key.state == State::Gil {
@@ -112,7 +123,10 @@ impl Stacks<'_> {
         };
         let parks = frames.iter().any(|frame| {
             frame.name.contains("parking_lot")
-                || frame.file.as_deref().is_some_and(|file| file.contains("/parking_lot"))
+                || frame.file.as_deref().is_some_and(|file| {
+                    // What Python parks a thread for is known.
+                    file.contains("/parking_lot") && !file.ends_with("/parking_lot.c")
+                })
         });
         let told = if parks {
             // Without a function outside the library nobody knows that two words are for one lock.

@@ -21,6 +21,8 @@ pub struct Tally {
     last_waiter: Option<ThreadId>,
     /// Stacks: how often each was taken, and the time that it stands for.
     pub sites: FastMap<StackId, (u64, Nanos)>,
+    /// Other objects that were summed up in this one.
+    pub others: u64,
 }
 
 impl Tally {
@@ -52,6 +54,7 @@ impl Tally {
         self.time += other.time;
         self.longest = self.longest.max(other.longest);
         self.waiters.extend(other.waiters);
+        self.others += other.others + 1;
         // Sums: the order in which they are added does not show.
         other
             .sites

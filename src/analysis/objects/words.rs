@@ -11,6 +11,7 @@ use crate::model::State;
 use crate::model::Text;
 use crate::model::Timelines;
 use crate::model::WordInfo;
+use std::collections::BTreeSet;
 
 /// A place in memory that processes share: device, inode, offset.
 pub type Place = (u32, u64, u64);
@@ -23,13 +24,14 @@ const MOST: usize = 100_000;
 pub struct Words {
     known: FastMap<(ProcessId, u64), Known>,
     paths: FastMap<Place, Text>,
+    /// GILs of processes: a word of one is known by its address, whichever of them was asked for.
+    gils: BTreeSet<(ProcessId, u64)>,
 }
 
 #[derive(Default)]
 struct Known {
     symbol: Text,
     place: Option<Place>,
-    gil: Option<u64>,
 }
 
 impl Objects {
@@ -61,7 +63,7 @@ impl Words {
         if !info.symbol.is_empty() {
             known.symbol = info.symbol.clone();
         }
-        known.gil = info.gil.or(known.gil);
+        self.gils.extend(info.gil.map(|gil| (process, gil)));
         if let Some(backing) = &info.backing {
             let place = (backing.device, backing.inode, backing.offset);
             known.place = Some(place);
@@ -79,9 +81,12 @@ impl Words {
         (!known.symbol.is_empty()).then(|| known.symbol.to_string())
     }
 
-    /// The address of the GIL that a word is a part of.
+    /// The address of the GIL that a word of one is a part of.
     pub fn gil(&self, process: ProcessId, address: u64) -> Option<u64> {
-        self.known.get(&(process, address))?.gil
+        /// Bytes of a GIL at most (`struct _gil_runtime_state`, free-threaded).
+        const LARGEST: u64 = 216;
+        let &(owner, gil) = self.gils.range(..=(process, address)).next_back()?;
+        (owner == process && address - gil < LARGEST).then_some(gil)
     }
 
     /// The shared memory that a word lies in.
@@ -163,6 +168,17 @@ impl Sort {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_word_of_a_gil_is_known_once_one_is() {
+        let mut words = Words::default();
+        let asked = WordInfo::new(crate::model::Nanos(1), crate::model::Pid(7), 0x5020);
+        words.describe(ProcessId(2), &WordInfo { gil: Some(0x5000), ..asked });
+        let of = |process, address| words.gil(ProcessId(process), address);
+        assert_eq!([of(2, 0x5020), of(2, 0x5024), of(2, 0x50d0)], [Some(0x5000); 3]);
+        // Before it, behind it, and in processes before and after.
+        assert_eq!([of(2, 0x4ff8), of(2, 0x50d8), of(1, 0x5020), of(3, 0x5020)], [None; 4]);
+    }
 
     #[test]
     fn functions_on_the_stack_tell_what_a_word_is_part_of() {

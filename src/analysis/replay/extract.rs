@@ -1,7 +1,6 @@
 //! From a history to a model: what each wait was, and who had to do what to end it.
 
-use crate::analysis::gil;
-use crate::analysis::gil::GilWait;
+use crate::analysis::gil::Gil;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::ObjectIndex;
@@ -40,6 +39,8 @@ pub struct Input<'a> {
     pub ended: Vec<bool>,
     /// By thread: its group of similar threads.
     pub groups: Vec<u32>,
+    /// The GILs of the history.
+    pub gils: &'a BTreeMap<ObjectIndex, Gil>,
 }
 
 /// A thread that woke up this soon after the end of another was waiting for that end.
@@ -472,20 +473,17 @@ impl Extract<'_> {
 
     /// The GIL of each interpreter: a lock of which the holds are known.
     fn gils(&mut self) {
-        let history = self.input.history;
-        let mut waits: BTreeMap<ObjectIndex, Vec<GilWait>> = BTreeMap::new();
-        for wait in gil::waits(history) {
-            let role = self.plan.roles[wait.thread.0 as usize][wait.stays.1 - 1];
-            if !wait.open && role != Role::Forever {
-                waits.entry(wait.object).or_default().push(wait);
-            }
-        }
-        for (object, waits) in waits {
+        for (&object, gil) in self.input.gils {
             let lock = self.model.locks.len() as u32;
             self.model.locks.push(Lock { object, barging: false, latency: 0, held: 0, gil: true });
-            for wait in &waits {
+            let mut never = BTreeSet::new();
+            for wait in &gil.waits {
                 let thread = wait.thread.0 as usize;
                 let (first, end) = wait.stays;
+                if wait.open || self.plan.roles[thread][end - 1] == Role::Forever {
+                    never.insert((wait.thread, Some(wait.asked)));
+                    continue;
+                }
                 self.plan.roles[thread][first..end].fill(Role::Lock(lock));
                 // The way to a CPU after the last try counts; before that it was on its way to the next.
                 if let Some(kept) = self.plan.load.kept.get_mut(thread)
@@ -494,7 +492,10 @@ impl Extract<'_> {
                     kept[first] = last;
                 }
             }
-            for hold in gil::holds(history, &waits) {
+            for hold in &gil.holds {
+                if never.contains(&(hold.thread, hold.asked)) {
+                    continue;
+                }
                 let held = &mut self.model.locks[lock as usize].held;
                 *held = held.saturating_add((hold.end - hold.start).0);
                 let (asked, start, end) = (hold.asked, hold.start, hold.end);

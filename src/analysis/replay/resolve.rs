@@ -1,5 +1,6 @@
 //! From the words of a change to what it changes here.
 
+use crate::analysis::names::stem;
 use crate::analysis::replay::change::BadChange;
 use crate::analysis::replay::change::Change;
 use crate::analysis::replay::model::Kind;
@@ -282,11 +283,4 @@ fn pick<'o>(name: &str, rows: impl Iterator<Item = &'o Object> + Clone) -> Optio
     let one = |mut found: Vec<u32>| if found.len() == 1 { found.pop() } else { None };
     one(rows.clone().filter(whole).map(|row| row.id).collect())
         .or_else(|| one(rows.filter(word).map(|row| row.id).collect()))
-}
-
-/// A thread's name without the number that tells it from its like.
-pub fn stem(name: &str) -> &str {
-    let bare = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    let bare = bare.trim_end_matches(['-', '_', '#', ':', '/', ' ', '.']);
-    if bare.is_empty() { name } else { bare }
 }

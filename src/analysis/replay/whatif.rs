@@ -1,8 +1,12 @@
 //! Asking: prepares a replay, checks it against the run, and answers changes.
 
 use crate::analysis::fold::Fold;
+use crate::analysis::gil::Gil;
+use crate::analysis::gil::gils;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
+use crate::analysis::history::ObjectIndex;
+use crate::analysis::names::stem;
 use crate::analysis::objects::Rows;
 use crate::analysis::replay::change::BadChange;
 use crate::analysis::replay::change::Change;
@@ -53,6 +57,8 @@ pub const FEWEST_REPLICAS: usize = 5;
 pub struct Facts<'a> {
     /// The lives of all threads.
     pub history: &'a History,
+    /// The GILs that they wait for.
+    pub gils: &'a BTreeMap<ObjectIndex, Gil>,
     /// Their names and ends.
     pub timelines: &'a Timelines,
     /// Names of functions.
@@ -143,8 +149,10 @@ pub fn with_facts<T>(trace: &dyn Trace, ask: impl FnOnce(&Facts) -> T) -> T {
     let Rows { objects, ids, same } = objects.rows(&timelines, trace.symbols());
     history.window = timelines.window();
     history.unify(same);
+    let gils = gils(&history);
     ask(&Facts {
         history: &history,
+        gils: &gils,
         timelines: &timelines,
         symbols: trace.symbols(),
         objects: &objects,
@@ -188,6 +196,7 @@ impl<'a> Replay<'a> {
             cpus: facts.cpus,
             ended: ends(facts, root),
             groups: groups.clone(),
+            gils: facts.gils,
         };
         let unfit = unfit(facts, most);
         let mut refused = None;
@@ -465,7 +474,7 @@ fn groups(timelines: &Timelines) -> (Vec<u32>, Vec<String>) {
         let lead = first.is_some_and(|process| crate::model::Tid::from(process.pid) == thread.tid);
         // A main thread is like the main threads of other processes of that name.
         let process = if lead { u32::MAX } else { thread.process.0 };
-        *known.entry((process, resolve::stem(name).to_owned())).or_insert(next)
+        *known.entry((process, stem(name).into_owned())).or_insert(next)
     });
     (groups.collect(), names)
 }

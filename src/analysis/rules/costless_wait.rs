@@ -5,6 +5,7 @@ use super::Rule;
 use super::deadlock;
 use super::words;
 use super::words::Held;
+use crate::analysis::names;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Object;
 use crate::analysis::report::Severity;
@@ -47,14 +48,19 @@ fn judge(evidence: &Evidence, object: &Object) -> Option<Finding> {
     let reason = reason(evidence, object)?;
     let site = words::site_of(object);
     let what = if object.kind == "condvar" { "condition" } else { object.kind };
-    let what = format!("{what}{}", words::called(object));
+    let stack = object.sites.first().map_or(&[][..], |site| &site.stack);
+    let place = match names::python_call(stack).map(|call| format!("`{call}`")) {
+        Some(call) if call == site => format!("in {site}"),
+        Some(call) => format!("in {call}, called by {site}"),
+        None => format!("for the {what}{} in {site}", words::called(object)),
+    };
     let text = format!(
-        "{} waited {} for the {what} in {site}, {} of all thread time, and still there is nothing to gain by it: {reason}.",
+        "{} waited {} {place}, {} of all thread time, and still there is nothing to gain by it: {reason}.",
         words::count(object.waiters, "thread"),
         Nanos(object.wait_ns),
         words::percent(share),
     );
-    let title = format!("the long wait for the {what} in {site} costs nothing");
+    let title = format!("the long wait {place} costs nothing");
     Some(
         RULE.found(Severity::Note, title, text)
             .about(object.id)

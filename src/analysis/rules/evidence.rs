@@ -11,6 +11,7 @@ use super::tally::in_order;
 use super::turns::Turns;
 use super::turns::Walk;
 use super::words;
+use crate::analysis::Told;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::Life;
@@ -108,8 +109,10 @@ pub struct LifeFacts {
     pub spun: Option<(String, u64)>,
     /// Where its samples are: own functions of the place with most, innermost first.
     pub hot: Option<(Vec<String>, u64)>,
-    /// CPU time of all its samples, ns.
+    /// CPU time of all its samples, ns,
     pub sampled: u64,
+    /// and of those in which it packs or unpacks objects of Python.
+    pub pickled: u64,
     /// Between two polls.
     pub turns: Turns,
     /// Time in polls, and that of polls of which the timeout ran out, ns.
@@ -130,13 +133,8 @@ pub const LONG_TURN: Nanos = Nanos::from_millis(10);
 const MOST_FOLDED: f64 = 0.05;
 
 impl<'a> Evidence<'a> {
-    /// Gathers what a history shows. `ids` gives the row of each object.
-    pub fn gather(
-        report: &'a Report,
-        history: Option<&History>,
-        ids: &[u32],
-        symbols: &Symbols,
-    ) -> Self {
+    /// Gathers what a recording told, unless it was too long to be looked at in detail.
+    pub fn gather(report: &'a Report, told: &Told, symbols: &Symbols) -> Self {
         let mut evidence = Self {
             report,
             lives: vec![LifeFacts::default(); report.threads.len()],
@@ -165,7 +163,8 @@ impl<'a> Evidence<'a> {
                 evidence.children.entry(parent).or_default().push(process);
             }
         }
-        if let Some(history) = history {
+        let Told { history, ids, gils } = told;
+        if history.is_whole() {
             let mut tally = Tally::new(history.window.0);
             let mut own = Own::new(symbols);
             for (thread, life) in history.lives() {
@@ -173,7 +172,7 @@ impl<'a> Evidence<'a> {
                 evidence.take_samples(thread, life, &mut own);
             }
             evidence.take_tally(tally);
-            evidence.gils = gil_facts::gather(history, ids, &mut own);
+            evidence.gils = gil_facts::gather(history, gils, ids, &mut own);
         }
         evidence
     }
@@ -240,9 +239,10 @@ impl<'a> Evidence<'a> {
     fn take_samples(&mut self, thread: ThreadId, life: &Life, own: &mut Own) {
         let mut by_place: BTreeMap<Vec<String>, u64> = BTreeMap::new();
         let mut spun: BTreeMap<String, u64> = BTreeMap::new();
-        let mut sampled = 0;
+        let (mut sampled, mut pickled) = (0, 0);
         for look in &life.samples {
             sampled += u64::from(look.weight);
+            pickled += if own.roles(look.stack).pickles { u64::from(look.weight) } else { 0 };
             let place = own.place(look.stack);
             if place.is_empty() {
                 continue;
@@ -253,7 +253,7 @@ impl<'a> Evidence<'a> {
             *by_place.entry(place).or_default() += u64::from(look.weight);
         }
         if let Some(facts) = self.lives.get_mut(thread.0 as usize) {
-            facts.sampled = sampled;
+            (facts.sampled, facts.pickled) = (sampled, pickled);
             facts.hot = by_place.into_iter().max_by_key(|(_, ns)| *ns);
             facts.spun = spun.into_iter().max_by_key(|(_, ns)| *ns);
         }

@@ -1,10 +1,11 @@
 //! Who waits how for a GIL, and whom for.
 
 use super::evidence::Own;
-use crate::analysis::gil;
+use crate::analysis::gil::Gil;
 use crate::analysis::gil::GilHold;
 use crate::analysis::gil::GilWait;
 use crate::analysis::history::History;
+use crate::analysis::history::ObjectIndex;
 use crate::analysis::names;
 use crate::analysis::report::FrameRow;
 use crate::model::Nanos;
@@ -59,19 +60,20 @@ pub struct Hog {
 /// longer than another switch interval does not check.
 const LATE: Nanos = Nanos(5_000_000);
 
-/// Gathers what a history shows of each GIL.
-pub fn gather(history: &History, ids: &[u32], own: &mut Own) -> BTreeMap<u32, GilFacts> {
-    let mut waits: BTreeMap<u32, Vec<GilWait>> = BTreeMap::new();
-    for wait in gil::waits(history) {
-        if let Some(&id) = ids.get(wait.object as usize).filter(|&&id| id != u32::MAX) {
-            waits.entry(id).or_default().push(wait);
-        }
-    }
-    waits.into_iter().map(|(id, waits)| (id, of_one(history, &waits, own))).collect()
+/// Gathers what is to be said of each GIL, by its row in the report.
+pub fn gather(
+    history: &History,
+    gils: &BTreeMap<ObjectIndex, Gil>,
+    ids: &[u32],
+    own: &mut Own,
+) -> BTreeMap<u32, GilFacts> {
+    let id = |object: ObjectIndex| ids.get(object as usize).copied().filter(|&id| id != u32::MAX);
+    let known = gils.iter().filter_map(|(&object, gil)| Some((id(object)?, gil)));
+    known.map(|(id, gil)| (id, of_one(history, gil, own))).collect()
 }
 
-fn of_one(history: &History, waits: &[GilWait], own: &mut Own) -> GilFacts {
-    let holds = gil::holds(history, waits);
+fn of_one(history: &History, gil: &Gil, own: &mut Own) -> GilFacts {
+    let Gil { waits, holds } = gil;
     let mut facts = GilFacts::default();
     let mut tries: Vec<u64> = Vec::new();
     // When the holder was first asked to let go, by hold.
@@ -87,7 +89,7 @@ fn of_one(history: &History, waits: &[GilWait], own: &mut Own) -> GilFacts {
             one.returns += 1;
             one.returns_ns += wait.time().0;
         }
-        for (index, hold) in meanwhile(&holds, wait) {
+        for (index, hold) in meanwhile(holds, wait) {
             let common = hold.end.min(wait.woken) - hold.start.max(wait.asked);
             *one.behind.entry(hold.thread.0).or_default() += common.0;
             let within = |&&(from, to): &&(Nanos, Nanos)| from >= hold.start && to < hold.end;

@@ -26,6 +26,7 @@ mod network_peer;
 mod on_path;
 mod oversubscription;
 mod page_faults;
+mod pickling;
 mod pipe_wait;
 mod pipeline_stage;
 mod pool_size;
@@ -52,11 +53,6 @@ pub use python::Roles;
 pub use throttled::THROTTLED;
 pub use words::cpus;
 pub use words::cpus_of;
-
-/// Pools of like threads, for rules and for the concurrency model.
-pub mod pools {
-    pub use super::straggler::stem;
-}
 
 use crate::analysis::report::Claim;
 use crate::analysis::report::Finding;
@@ -114,6 +110,7 @@ pub static RULES: &[Rule] = &[
     pipe_wait::RULE,
     child_wait::RULE,
     process_churn::RULE,
+    pickling::RULE,
     throttled::RULE,
     idle::RULE,
     model::RULE,

@@ -17,6 +17,8 @@ pub const MAJOR: f64 = 0.25;
 
 /// So much of the polling ended with its timeout.
 const MOSTLY: f64 = 0.8;
+/// With less of the time in one place, it was mostly there.
+const AT_ONE_PLACE: f64 = 0.9;
 
 /// Waiting of a kind on the critical path.
 pub struct OnPath<'a> {
@@ -26,6 +28,8 @@ pub struct OnPath<'a> {
     pub time: Nanos,
     /// The object with most of it.
     pub object: Option<&'a Object>,
+    /// A good part of it was spent elsewhere.
+    elsewhere: bool,
     /// Own functions where most of it was spent, innermost first.
     pub chain: Vec<String>,
     /// Threads with most of it.
@@ -40,13 +44,13 @@ impl<'a> OnPath<'a> {
             return None;
         }
         let path = &evidence.report.path;
-        let time = states.iter().map(|&state| path.states.0[state]).sum();
+        let time: Nanos = states.iter().map(|&state| path.states.0[state]).sum();
         let most = path.objects.iter().find_map(|on| {
             let object = evidence.object(on.id)?;
             states.iter().any(|state| state.name() == object.state).then_some(object)
         });
         let main = states.iter().copied().max_by_key(|&state| path.states.0[state])?;
-        let chain = words::spot_of(evidence, main).map_or_else(Vec::new, |(chain, _)| chain);
+        let (chain, there) = words::spot_of(evidence, main).unwrap_or_default();
         let mut threads: BTreeMap<u32, u64> = BTreeMap::new();
         for step in &evidence.report.critical_path {
             if states.iter().any(|state| state.name() == step.state) {
@@ -59,14 +63,16 @@ impl<'a> OnPath<'a> {
             share,
             time,
             object: most,
+            elsewhere: Nanos(there).share_of(time) < AT_ONE_PLACE,
             chain,
             threads: threads.into_iter().take(8).map(|(_, id)| id).collect(),
         })
     }
 
-    /// " in `sleep_ms` < `serve`"; else the object's label.
+    /// " in `sleep_ms` < `serve`", ", mostly in" it; else the object's label.
     pub fn place(&self) -> String {
         match (words::inside(&self.chain), self.object) {
+            (place, _) if !place.is_empty() && self.elsewhere => format!(", mostly{place}"),
             (place, _) if !place.is_empty() => place,
             (_, Some(object)) => format!(" ({})", object.label),
             _ => String::new(),

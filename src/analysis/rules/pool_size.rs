@@ -2,7 +2,7 @@
 
 use super::Evidence;
 use super::Rule;
-use super::straggler::stem;
+use crate::analysis::names::stem;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Severity;
 use crate::analysis::report::ThreadRow;

@@ -14,8 +14,34 @@ pub struct Roles {
     pub thread_pool: bool,
     /// It keeps a pool of processes going, or hands it work.
     pub process_pool: bool,
+    /// It deals with other processes of the program by Python's library.
+    pub processes: bool,
+    /// It packs or unpacks objects (`pickle`).
+    pub pickles: bool,
     /// Any function of Python.
     pub any: bool,
+}
+
+/// Whether a thread that receives objects is in C code, and not in a system call: then it unpacks
+/// them, whatever that code is called in a stripped interpreter.
+fn unpacks(stack: &[FrameRow]) -> bool {
+    const RECEIVES: [(&str, &str); 3] = [
+        ("SimpleQueue.get", "/multiprocessing/queues.py"),
+        ("Queue.get", "/multiprocessing/queues.py"),
+        ("_ConnectionBase.recv", "/multiprocessing/connection.py"),
+    ];
+    let Some(innermost) = stack.iter().rposition(names::is_python) else { return false };
+    let file = stack[innermost].file.as_deref().unwrap_or_default();
+    // Below 3.11 without the class.
+    let receives = |(name, path): &(&str, &str)| {
+        let bare = name.rsplit('.').next();
+        let frame = stack[innermost].name.as_str();
+        file.ends_with(path) && (frame == *name || Some(frame) == bare)
+    };
+    let called = &stack[innermost + 1..];
+    let calls_kernel =
+        called.iter().any(|frame| frame.name.to_ascii_lowercase().contains("syscall"));
+    RECEIVES.iter().any(receives) && !called.is_empty() && !calls_kernel
 }
 
 impl Roles {
@@ -25,7 +51,9 @@ impl Roles {
         let mut own = false;
         for frame in stack {
             if !names::is_python(frame) {
-                roles.asyncio |= frame.module.as_deref().is_some_and(|m| m.contains("/uvloop/"));
+                let module = frame.module.as_deref().unwrap_or_default();
+                roles.asyncio |= module.contains("/uvloop/");
+                roles.pickles |= module.contains("/_pickle.") || frame.name.contains("_pickle_");
                 continue;
             }
             roles.any = true;
@@ -38,8 +66,15 @@ impl Roles {
             roles.process_pool |= file.ends_with("/concurrent/futures/process.py")
                 && bare != "_process_worker"
                 || bare.starts_with("_handle_") && file.ends_with("/multiprocessing/pool.py");
+            roles.processes |= ["/multiprocessing/", "/concurrent/futures/process.py"]
+                .iter()
+                .any(|part| file.contains(part));
+            // `ForkingPickler.dumps`, and what is packed in Python itself.
+            roles.pickles |= file.ends_with("/pickle.py")
+                || file.ends_with("/multiprocessing/reduction.py") && bare.starts_with("dump");
             own = names::is_own(frame);
         }
+        roles.pickles |= unpacks(stack);
         roles
     }
 
@@ -49,6 +84,8 @@ impl Roles {
         self.selector |= other.selector;
         self.thread_pool |= other.thread_pool;
         self.process_pool |= other.process_pool;
+        self.processes |= other.processes;
+        self.pickles |= other.pickles;
         self.any |= other.any;
     }
 }

@@ -2,8 +2,8 @@
 
 use super::Evidence;
 use super::Rule;
-use super::straggler::stem;
 use super::words;
+use crate::analysis::names::stem;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Object;
 use crate::analysis::report::Severity;

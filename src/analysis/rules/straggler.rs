@@ -4,6 +4,7 @@ use super::Evidence;
 use super::Rule;
 use super::words;
 use super::words::Held;
+use crate::analysis::names::stem;
 use crate::analysis::report::Finding;
 use crate::analysis::report::Object;
 use crate::analysis::report::Severity;
@@ -143,9 +144,4 @@ fn slowest(evidence: &Evidence, group: &[&ThreadRow]) -> Option<Finding> {
         .with_time("the slowest", length)
         .with_time("the one in the middle", middle);
     Some(if share >= MAJOR { found.claiming("imbalanced", 4, share, headline) } else { found })
-}
-
-/// A name without its number: `worker-3` is like `worker-1`.
-pub fn stem(name: &str) -> &str {
-    name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches(['-', '_', '#', '/', ' '])
 }

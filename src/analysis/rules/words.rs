@@ -2,6 +2,7 @@
 
 use super::Evidence;
 use super::evidence::chain;
+use crate::analysis::names;
 use crate::analysis::report::FrameRow;
 use crate::analysis::report::Gain;
 use crate::analysis::report::Host;
@@ -40,11 +41,22 @@ pub fn cpus_of(host: &Host) -> String {
     count(host.cpus_allowed.into(), "CPU")
 }
 
-/// "`a`, `b` and 3 more".
+/// "`a`, 4 `b` and 3 more".
 pub fn list(names: &[String]) -> String {
     const MOST: usize = 3;
-    let shown: Vec<String> = names.iter().take(MOST).map(|name| format!("`{name}`")).collect();
-    match (shown.as_slice(), names.len()) {
+    let mut counted: Vec<(&str, u64)> = Vec::new();
+    for name in names {
+        match counted.iter_mut().find(|(known, _)| known == name) {
+            Some((_, n)) => *n += 1,
+            None => counted.push((name, 1)),
+        }
+    }
+    let one = |&(name, n): &(&str, u64)| match n {
+        1 => format!("`{name}`"),
+        n => format!("{n} `{name}`"),
+    };
+    let shown: Vec<String> = counted.iter().take(MOST).map(one).collect();
+    match (shown.as_slice(), counted.len()) {
         ([], _) => String::new(),
         ([one], 1) => one.clone(),
         ([first @ .., last], n) if n <= MOST => format!("{} and {last}", first.join(", ")),
@@ -191,8 +203,13 @@ fn own(stack: &[FrameRow]) -> Vec<String> {
 
 /// "`settle`", the function that waits for an object, or holds it; its label if no stack says.
 pub fn site_of(object: &Object) -> String {
-    let site = object.sites.first().and_then(|site| chain(&site.stack).into_iter().next());
-    let site = Held::of(object).function.or(site);
+    let stack = object.sites.first().map_or(&[][..], |site| &site.stack);
+    let site = chain(stack).into_iter().next();
+    // A thread of Python's own library.
+    let library = || {
+        stack.iter().rfind(|frame| names::is_python(frame)).map(|frame| names::short(&frame.name))
+    };
+    let site = Held::of(object).function.or(site).or_else(library);
     site.map_or_else(|| format!("code without names ({})", object.label), |f| format!("`{f}`"))
 }
 
@@ -232,4 +249,19 @@ pub fn spot_of(evidence: &Evidence, state: State) -> Option<(Vec<String>, u64)> 
     }
     let most = sums.into_iter().max_by_key(|&(_, ns)| ns)?;
     Some((most.0.to_vec(), most.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_several_have_are_counted() {
+        let of =
+            |names: &[&str]| list(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&[]), "");
+        assert_eq!(of(&["a"]), "`a`");
+        assert_eq!(of(&["a", "b", "a"]), "2 `a` and `b`");
+        assert_eq!(of(&["a", "b", "c", "d", "e", "e"]), "`a`, `b`, `c` and 2 more");
+    }
 }

@@ -64,7 +64,7 @@ fn python_of(inside: &Inside) -> layout::Python {
         coroutine_code: from.coroutine_code,
         task_awaiter: from.task_awaiter,
         task_awaiters: from.task_awaiters,
-        pad: 0,
+        parks: from.parks().into(),
     }
 }
 

@@ -6,10 +6,13 @@ use crate::capture::python::Found;
 use crate::capture::python::PythonFrames;
 use crate::capture::python::Pythons;
 use crate::model::Definition;
+use crate::model::Event;
 use crate::model::FutexWord;
 use crate::model::Nanos;
 use crate::model::Pid;
+use crate::model::Rename;
 use crate::model::StackId;
+use crate::model::Tid;
 use crate::model::WordInfo;
 use crate::symbols::Namer;
 use crate::symbols::RawStack;
@@ -31,6 +34,11 @@ pub(super) trait Backend {
     fn name(&mut self, limit: Option<usize>, define: &mut dyn FnMut(Definition));
     /// Counts and warnings so far.
     fn outcome(&self) -> Outcome;
+    /// What became known of a process, and of a thread of it that was just seen: what interprets its
+    /// program, and what that calls a thread of which the kernel knows no name.
+    fn learnt(&mut self, _time: Nanos, _pid: Pid, _tid: Option<Tid>) -> Vec<Event> {
+        Vec::new()
+    }
     /// Processes that were found to run Python, or no longer do, since the last call.
     fn pythons(&mut self) -> Vec<Found> {
         Vec::new()
@@ -111,6 +119,13 @@ impl Backend for Names {
         let mut warnings = self.namer.warnings();
         warnings.extend(self.pythons.warnings());
         Outcome { counts: self.namer.counts(), warnings }
+    }
+
+    fn learnt(&mut self, time: Nanos, pid: Pid, tid: Option<Tid>) -> Vec<Event> {
+        let runtime = self.pythons.runtime(time, pid).map(Event::Runtime);
+        let name = tid.and_then(|tid| Some((tid, self.pythons.thread_name(pid, tid)?)));
+        let name = name.map(|(tid, name)| Event::Rename(Rename { time, tid, name }));
+        runtime.into_iter().chain(name).collect()
     }
 
     fn pythons(&mut self) -> Vec<Found> {

@@ -191,9 +191,7 @@ impl Observer {
             Some(_) => self.pythons.frames(pid, tid),
             None => PythonFrames::None,
         };
-        let found = call
-            .filter(|_| readable(sp))
-            .map(|(number, args)| self.describe(pid, tid, number, args));
+        let found = call.filter(|_| readable(sp)).map(|call| self.describe(pid, tid, sp, call));
         // It got no CPU meanwhile, so all of this was of one wait.
         if self.runs(pid, tid)? != runs {
             return Err(Unseen::Moved);
@@ -233,12 +231,15 @@ impl Observer {
         &mut self,
         pid: Pid,
         tid: Tid,
-        number: u16,
-        args: [u64; 6],
+        sp: u64,
+        (number, args): (u16, [u64; 6]),
     ) -> (Call, Option<Text>) {
         let [arg0, arg1, arg2, ..] = args;
         let mut call = Call { number, arg0, arg1, arg2: arg2 as u32, ..Call::default() };
         if !takes_descriptor(number) {
+            if call.futex_word().is_some() {
+                call.inode = self.pythons.parked_for(pid, arg0, sp).unwrap_or(0);
+            }
             return (call, None);
         }
         call.fd = FdKind::Unknown;
@@ -462,7 +463,7 @@ mod tests {
         let mut observer = Observer::new(false);
         let look = |observer: &mut Observer| {
             let accept = 43;
-            let (call, label) = observer.describe(pid, tid, accept, [fd, 0, 0, 0, 0, 0]);
+            let (call, label) = observer.describe(pid, tid, 0, (accept, [fd, 0, 0, 0, 0, 0]));
             (call.fd, observer.object(pid, Nanos(1), &call, label).map(|o| o.label.to_string()))
         };
         // As if the tables had just been read, before there was such a socket.

@@ -251,7 +251,7 @@ fn seen(observer: &mut Observer, pid: Pid, tid: Tid, state: u8, text: Option<Cal
         Some(CallText::Blocked { call: Some((number, args)), sp, .. })
             if observer::readable(sp) =>
         {
-            let (call, _) = observer.describe(pid, tid, number, args);
+            let (call, _) = observer.describe(pid, tid, sp, (number, args));
             Seen::Waiting(Why { left, call: Some(call), reason_seen: true })
         }
         _ => Seen::Waiting(Why { left, call: None, reason_seen: false }),

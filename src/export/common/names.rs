@@ -30,7 +30,7 @@ impl WaitKey {
             // An inode is the same for all processes; a bare descriptor is not.
             return Self { fd: call.fd, arg: call.arg0, inode: call.inode, pid, ..known };
         }
-        if is_futex(call.number) { Self { arg: call.arg0, ..known } } else { known }
+        if is_futex(call.number) { Self { arg: call.object(), ..known } } else { known }
     }
 }
 

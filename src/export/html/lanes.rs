@@ -200,7 +200,7 @@ impl<'r> LaneFold<'r> {
     /// The number of the text on what a segment's thread waited for.
     fn detail(&mut self, segment: &Segment, call: &Call) -> i64 {
         let futex = is_futex(call.number);
-        let address = if futex { call.arg0 } else { call.inode };
+        let address = if futex { call.object() } else { call.inode };
         let pid = self.pids.get(&segment.thread).copied().unwrap_or(0);
         let named = |pid| (address != 0).then(|| self.objects.get(&(pid, address))).flatten();
         let object = named(pid).or_else(|| named(0)).or_else(|| {

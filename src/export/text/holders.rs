@@ -35,7 +35,7 @@ impl Text<'_> {
             .collect();
         let more = worth.len().saturating_sub(MOST_NAMED);
         if more > 0 {
-            texts.push(format!("{more} more threads"));
+            texts.push(format!("{more} more thread{}", if more == 1 { "" } else { "s" }));
         }
         let unseen = Nanos(object.not_blamed.unseen_ns).share_of(whole);
         if unseen >= WORTH {

@@ -17,6 +17,7 @@
 //! | 3.13.0 (the same) | the build itself, gdb agrees | yes |
 //! | 3.11.2 of Debian 12 (stripped, no library) | the table made from 3.11.7 | yes |
 //! | 3.13.18, 3.14.10, 3.15.2 of Debian sid (stripped, glibc 2.43) | the build, headers agree | yes |
+//! | 3.13.5 free-threaded (from Debian's source, glibc 2.36) | the build itself | yes, but for the GIL |
 //!
 //! From 3.12 on with a subinterpreter that has its own GIL, where Python offers them.
 //!
@@ -26,8 +27,7 @@
 //!
 //! Not read by this code:
 //!
-//! - free-threaded builds. 3.13.5 was looked at by hand (the GIL 8 bytes longer, `thread_id`
-//!   and frames as in 3.13); of 3.14 and 3.15 only the headers were read: the copies of code
+//! - free-threaded builds of 3.14 and 3.15: only their headers were read, for the copies of code
 //!   (`frame_copy`, `code_copies`) and where the bits of a string's state are;
 //! - debug builds (`--with-pydebug`), musl, 32 bits, other processors;
 //! - other micro releases of 3.8 to 3.12. A build that differs in what `Reader::open` checks (its
@@ -240,6 +240,13 @@ impl Layout {
         }
         let version = version.ok_or(Unknown::NoVersion)?;
         tables::layout(version)
+    }
+
+    /// Whether threads that wait for the interpreter's locks sleep on a word on their own stack, with the
+    /// address of the lock before it (`struct wait_entry` of `Python/parking_lot.c`). Locks of programs
+    /// are such since 3.14, and in free-threaded builds since 3.13.
+    pub fn parks(&self) -> bool {
+        self.minor >= 13
     }
 
     /// Whether frames lie in chunks of memory that can be read at once (3.11 and later).

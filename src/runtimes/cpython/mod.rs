@@ -8,6 +8,7 @@
 //! left a function and came back to the same place in the midst of both reads, by the same way.
 
 mod asyncio;
+mod attributes;
 mod batch;
 mod code;
 mod dict;

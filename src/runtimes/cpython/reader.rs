@@ -19,6 +19,7 @@ use super::Thread;
 use super::Unknown;
 use super::Unread;
 use super::Version;
+use super::attributes;
 use super::batch::Batch;
 use super::code::Codes;
 use super::frames::plausible;
@@ -278,6 +279,30 @@ impl Reader {
         // A variable that inner functions use too: the cell's content follows its header.
         let content = object.address.checked_add(u64::from(self.layout.object_type) + 8)?;
         self.object(memory, memory.u64(content)?)
+    }
+
+    /// What `threading` calls a thread. `None` for one that it did not start, or that cannot be read
+    /// now, and from 3.14 on, where Python tells the kernel.
+    ///
+    /// The outermost functions of a thread that it started are methods of the object that stands
+    /// for the thread. That object is believed where it says that its thread has this very id.
+    pub fn thread_name(&mut self, memory: &dyn Memory, thread: &Thread) -> Option<Text> {
+        /// `Thread._bootstrap` and what it calls, in any qualified form.
+        const STARTS: [&[u8]; 2] = [b"_bootstrap", b"_bootstrap_inner"];
+        let stack = self.stacks(memory, &[*thread]).pop()?.ok()?;
+        let started = |frame: &&Frame| {
+            let Some(code) = self.code(frame.code) else { return false };
+            let bare = code.name.as_bytes().rsplit(|&byte| byte == b'.').next();
+            let known = bare.is_some_and(|bare| STARTS.contains(&bare));
+            known && code.file.as_bytes().ends_with(b"/threading.py")
+        };
+        let frame = stack.frames.iter().rev().take(STARTS.len()).find(started)?;
+        let object = self.first_local(memory, frame)?.address;
+        let wanted = ["_name", "_native_id"];
+        let [name, id] = attributes::attributes(memory, &self.layout, object, wanted)?;
+        let id = attributes::small_int(memory, &self.layout, id).map(Tid);
+        (id.is_some() && id == thread.tid).then_some(())?;
+        strings::string(memory, &self.layout, name).filter(|name| !name.is_empty())
     }
 
     /// The object at an address.

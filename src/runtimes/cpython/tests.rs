@@ -497,6 +497,13 @@ fn exercise(memory: &dyn Memory, reader: &mut Reader) {
     }
     reader.asyncio(memory);
     reader.stacks(memory, &threads);
+    for thread in &threads {
+        reader.thread_name(memory, thread);
+    }
+    for object in (0..64).map(|number| 0x10_0000 + 8 * number) {
+        attributes::attributes(memory, reader.layout(), object, ["_name", "_native_id"]);
+        attributes::small_int(memory, reader.layout(), object);
+    }
     for gil in reader.gils(memory) {
         reader.gil_state(memory, gil);
     }
@@ -511,6 +518,8 @@ proptest::proptest! {
         Reader::open(&noise, &place(minor)).ok();
         let layout = tables::layout(version(minor)).expect("in the table");
         exercise(&noise, &mut reader(&layout));
+        // Where attributes are in 3.13; the rest as before.
+        exercise(&noise, &mut reader(&Layout { minor: 13, ..layout }));
         proptest::prop_assert!(noise.reads.get() < 2_000_000, "{} reads", noise.reads.get());
     }
 

@@ -21,6 +21,7 @@ use crate::model::Pid;
 use crate::model::ProbeEvent;
 use crate::model::ProbeKind;
 use crate::model::Rename;
+use crate::model::RuntimeInfo;
 use crate::model::Start;
 use crate::model::StartKind;
 use crate::model::Tid;
@@ -69,6 +70,12 @@ impl Events {
                 cpu: if detail & 1 == 0 { None } else { Some(self.input.varint_u16()?) },
             }),
             WORD => Event::Word(self.word(time, detail)?),
+            RUNTIME => Event::Runtime(RuntimeInfo {
+                time,
+                pid: Pid(self.tid()?),
+                name: text(&mut self.input)?,
+                free_threaded: detail & 1 != 0,
+            }),
             _ => return Err(Malformed("a start or exit of an unknown kind")),
         })
     }
