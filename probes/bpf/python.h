@@ -128,10 +128,16 @@ static __always_inline __u64 all_if_zero(__u64 word)
 
 __noinline __u64 parked_for(__u32 tgid, __u64 call, __u64 word, __u64 sp)
 {
-	if (call != CALL_FUTEX || word - sp >= PARKED_NEAR)
+	if (call != CALL_FUTEX || word - sp - 8 >= PARKED_NEAR - 8)
 		return 0;
 	struct python *p = bpf_map_lookup_elem(&pythons, &tgid);
-	return p && p->parks ? user_word(word - 8) : 0;
+	if (!p || !p->parks)
+		return 0;
+	__u64 object = user_word(word - 8);
+	/* An object, and nothing that happens to lie there: a user address, and none on this stack. */
+	if (object < 4096 || object >> 47 || object - sp < PARKED_NEAR)
+		return 0;
+	return object;
 }
 
 /* The interpreter knows a thread by the address of the C library's struct for it, to which the

@@ -206,7 +206,10 @@ impl Court<'_> {
     ) {
         let mut known = from;
         for (holder, start, end) in gil.within(from, to) {
-            if self.stops_at(holder) {
+            if holder == waiter {
+                // Only its next hold is known, which begins when this wait ends.
+                self.add(object, Culprit::Unseen, end - start);
+            } else if self.stops_at(holder) {
                 let culprit = Culprit::Thread(waiter, State::Gil, Some(number));
                 self.add(object, culprit, end - start);
             } else {

@@ -172,6 +172,7 @@ fn explain(
     }
     let Rows { objects, ids, same } = objects.rows(timelines, trace.symbols());
     history.unify(same);
+    rows::with_gil_after_all(&mut report.processes, &objects);
     report.objects = objects;
     let names: Vec<&str> = report.processes.iter().map(|row| row.name.0.as_str()).collect();
     roles::fill(&mut report.threads, &names, &history, trace.symbols());

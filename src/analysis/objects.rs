@@ -17,6 +17,7 @@ use crate::model::Interval;
 use crate::model::Nanos;
 use crate::model::ObjectInfo;
 use crate::model::Pid;
+use crate::model::Process;
 use crate::model::ProcessId;
 use crate::model::StackId;
 use crate::model::State;
@@ -224,7 +225,8 @@ impl Objects {
         let Self { mut tallies, labels, descriptors, words, ends, .. } = self;
         let ends = ends.join(&labels, timelines);
         let one_key = |key| one_word(one_inode(key, &labels, &ends), &words);
-        let called = |key| called(key, timelines);
+        let children = children(timelines);
+        let called = |key| called(key, timelines, &children);
         let same = same::unify(&mut tallies, symbols, &one_key, &called);
         let keys: Vec<Key> = tallies.iter().map(|(key, _)| *key).collect();
         tallies.retain(|(_, tally)| tally.waits > 0);
@@ -241,14 +243,24 @@ impl Objects {
     }
 }
 
+/// The processes by their parent and pid; of those that had one after the other, the last.
+fn children(timelines: &Timelines) -> FastMap<(ProcessId, u32), ProcessId> {
+    let of = |child: &Process| Some(((child.parent?, child.pid.0), child.id));
+    timelines.processes().iter().filter_map(of).collect()
+}
+
 /// What an object is called that has no identity but its process: children by their program, calls by
 /// what they are.
-fn called(key: Key, timelines: &Timelines) -> Option<String> {
+fn called(
+    key: Key,
+    timelines: &Timelines,
+    children: &FastMap<(ProcessId, u32), ProcessId>,
+) -> Option<String> {
     let name = |id: ProcessId| timelines.processes().get(id.0 as usize).map(|p| p.name.to_string());
     match key.what {
         What::Child(process, pid) if pid != 0 => {
-            let child = timelines.processes().iter().rev().find(|child| child.pid.0 == pid)?;
-            Some(format!("child {} of {}", child.name, name(process)?))
+            let child = *children.get(&(process, pid))?;
+            Some(format!("child {} of {}", name(child)?, name(process)?))
         }
         What::Call(process, number) => Some(format!("call {number} of {}", name(process)?)),
         _ => None,

@@ -275,6 +275,9 @@ pub struct ProcessRow {
     pub states: StateTimes,
     /// What interprets its program, where that was seen: `CPython 3.13, free-threaded: no GIL`.
     pub runtime: Option<Shown>,
+    /// Whether that lets threads run at once, as far as is known.
+    #[serde(skip)]
+    pub free_threaded: bool,
     /// Its concurrency model.
     pub model: ConcurrencyModel,
 }
@@ -343,9 +346,22 @@ impl ThreadRow {
 }
 
 impl Report {
+    /// A thread's row.
+    pub fn thread(&self, id: u32) -> Option<&ThreadRow> {
+        self.threads.get(id as usize)
+    }
+
+    /// Whether the critical path says more than the threads' own rows. One thread alone is its own
+    /// path; and who ended a wait is not seen at the perf and proc tiers, so that the path of a run
+    /// would go through its last thread alone.
+    pub fn has_path(&self) -> bool {
+        let sees_wakers = !matches!(self.tier, "perf" | "proc");
+        self.focus.is_some() || self.threads.len() > 1 && sees_wakers
+    }
+
     /// What to call a thread among all others: with its id, where another one is called the same.
     pub fn told_apart(&self, id: u32) -> Option<String> {
-        let thread = self.threads.iter().find(|thread| thread.id == id)?;
+        let thread = self.thread(id)?;
         let name = thread.called();
         let alone = self.threads.iter().filter(|other| other.called() == name).count() < 2;
         Some(if alone { name } else { format!("{name} [{}]", thread.tid) })

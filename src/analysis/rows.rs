@@ -9,6 +9,7 @@ use crate::analysis::report::ExecRow;
 use crate::analysis::report::ExitStatus;
 use crate::analysis::report::Health;
 use crate::analysis::report::Host;
+use crate::analysis::report::Object;
 use crate::analysis::report::ProcessRow;
 use crate::analysis::report::Quality;
 use crate::analysis::report::RunCounts;
@@ -218,12 +219,28 @@ pub fn processes(trace: &dyn Trace, timelines: &Timelines) -> Vec<ProcessRow> {
             .or(root.filter(|_| timelines.root() == Some(process.id))),
         states: StateTimes(states),
         runtime: process.runtime.as_ref().map(|runtime| {
-            let free = if runtime.free_threaded { ", free-threaded: no GIL" } else { "" };
+            let free = if runtime.free_threaded { NO_GIL } else { "" };
             Shown(format!("{}{free}", runtime.name))
         }),
+        free_threaded: process.runtime.as_ref().is_some_and(|runtime| runtime.free_threaded),
         model: ConcurrencyModel::default(),
     });
     rows.collect()
+}
+
+/// Said of builds in which threads run at once.
+const NO_GIL: &str = ", free-threaded: no GIL";
+
+/// An extension may turn the GIL on after it was looked at: whoever waited for one knows better.
+pub fn with_gil_after_all(processes: &mut [ProcessRow], objects: &[Object]) {
+    for process in processes.iter_mut().filter(|process| process.free_threaded) {
+        if objects.iter().any(|object| object.kind == "gil" && object.pid == process.pid) {
+            process.free_threaded = false;
+            if let Some(Shown(runtime)) = &mut process.runtime {
+                *runtime = runtime.replace(NO_GIL, ", free-threaded, its GIL turned on");
+            }
+        }
+    }
 }
 
 pub fn threads(timelines: &Timelines) -> Vec<ThreadRow> {

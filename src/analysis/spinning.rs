@@ -9,18 +9,44 @@ use crate::model::Nanos;
 use crate::model::StackId;
 use crate::model::Symbols;
 use crate::model::ThreadId;
+use std::collections::BTreeMap;
 
-/// Functions whose name says that they wait by running.
-const SPINS: [&str; 6] = ["spin", "busy_wait", "cpu_relax", "busywait", "_mm_pause", "yield_now"];
+/// Names, or parts of names between underscores and colons, of functions that wait by running.
+const SPINS: [&str; 11] = [
+    "spin",
+    "spins",
+    "spinning",
+    "spinlock",
+    "spinwait",
+    "busywait",
+    "busy_wait",
+    "cpu_relax",
+    "mm_pause",
+    "spin_wait",
+    "yield_now",
+];
 
 /// The program's own innermost function of a stack (outermost frame first), if it waits by
 /// running. What is called so in Python computes.
 pub fn spins_in(stack: &[FrameRow]) -> Option<String> {
     let own = stack.iter().rev().find(|frame| names::is_own(frame))?;
     let name = names::short(&own.name);
-    let lower = name.to_lowercase();
-    let spins = SPINS.iter().any(|spin| lower.contains(spin));
-    (spins && !stack.iter().any(names::is_python)).then_some(name)
+    (says_so(&name) && !stack.iter().any(names::is_python)).then_some(name)
+}
+
+/// Whether a function's name has one of the words, as words of its own: `draw_spindle` spins nothing.
+fn says_so(name: &str) -> bool {
+    let mut words = String::from("_");
+    let mut before = '_';
+    for letter in name.chars() {
+        if letter.is_uppercase() && before.is_lowercase() {
+            words.push('_');
+        }
+        words.push(if letter.is_alphanumeric() { letter.to_ascii_lowercase() } else { '_' });
+        before = letter;
+    }
+    words.push('_');
+    SPINS.iter().any(|spin| words.contains(&format!("_{spin}_")))
 }
 
 /// A thread that spins.
@@ -40,18 +66,19 @@ pub fn spinner(history: &History, symbols: &Symbols) -> Option<Spinner> {
     let (mut all, mut spun) = (Nanos::ZERO, Nanos::ZERO);
     let mut most: Option<(Nanos, ThreadId, String)> = None;
     for (thread, life) in history.lives() {
-        let (mut own, mut function) = (Nanos::ZERO, None);
+        let mut functions: BTreeMap<String, Nanos> = BTreeMap::new();
         for look in &life.samples {
             let weight = Nanos(look.weight.into());
             all += weight;
             let find = || spins_in(&names::frames(symbols, look.stack));
             if let Some(name) = known.entry(look.stack).or_insert_with(find) {
-                own += weight;
-                function.get_or_insert_with(|| name.clone());
+                *functions.entry(name.clone()).or_default() += weight;
             }
         }
+        let own = functions.values().copied().sum();
         spun += own;
-        if let Some(function) = function
+        let longest = functions.into_iter().max_by_key(|(_, time)| *time);
+        if let Some((function, _)) = longest
             && most.as_ref().is_none_or(|(time, ..)| own > *time)
         {
             most = Some((own, thread, function));
@@ -78,6 +105,15 @@ mod tests {
         assert_eq!(spins_in(&below).as_deref(), Some("spin_on_flag"));
         let works = [&spin[..], &[frame("compute", "/app")]].concat();
         assert_eq!(spins_in(&works), None);
+        for (name, spins) in [
+            ("Lock::spinWait", true),
+            ("app::spin_loop", true),
+            ("busy_wait_for_reply", true),
+            ("draw_spindle", false),
+            ("Spinner::draw", false),
+        ] {
+            assert_eq!(spins_in(&[frame(name, "/app")]).is_some(), spins, "{name}");
+        }
         assert_eq!(spins_in(&[]), None);
     }
 }

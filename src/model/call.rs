@@ -1,5 +1,6 @@
 //! What a thread asked of the kernel when it left the CPU.
 
+use super::syscalls::nr;
 use std::fmt;
 
 /// The system call a thread was in, with the arguments that name what it waits for.
@@ -35,14 +36,14 @@ pub struct FutexWord {
 }
 
 impl Call {
-    const FUTEX: u16 = 202;
-    const FUTEX_WAIT: u16 = 455;
+    const FUTEX: u16 = nr("futex");
+    const FUTEX_WAIT: u16 = nr("futex_wait");
 
     /// For a wait for any of several futex words (`futex_waitv`): the same as a wait for the one that
     /// `waker`, a system call, let go of. `None` for any other call, and any other waker.
     pub fn one_of_several(&self, waker: u16, word: u64) -> Option<Self> {
-        const FUTEX_WAITV: u16 = 449;
-        const FUTEX_WAKE: u16 = 454;
+        const FUTEX_WAITV: u16 = nr("futex_waitv");
+        const FUTEX_WAKE: u16 = nr("futex_wake");
         let wakes = matches!(waker, Self::FUTEX | FUTEX_WAKE);
         let (number, arg1, arg2) = (Self::FUTEX_WAIT, 0, 0);
         (self.number == FUTEX_WAITV && wakes).then_some(Self {
@@ -68,7 +69,7 @@ impl Call {
     }
 
     /// Address of what a futex call waits for. That is its word; but in a parking lot (Python's since
-    /// 3.13) each thread sleeps on a word of its own, on its stack, and what it is parked for lies
+    /// 3.14) each thread sleeps on a word of its own, on its stack, and what it is parked for lies
     /// elsewhere. Of other calls: the first argument.
     pub fn object(&self) -> u64 {
         if self.fd == FdKind::None && self.inode != 0 { self.inode } else { self.arg0 }

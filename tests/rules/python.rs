@@ -378,6 +378,15 @@ fn processes_that_pack_what_they_hand_over_are_told_from_those_that_work() {
     };
     fires(&gets("python3.11+0x20a650"), "pickling");
     silent(&gets("do_syscall_64"), "pickling");
-    // Who stores what it packs hands it to nobody.
+    // Who stores what it packs hands it to nobody, be it a worker that reads files of its own.
     silent(&report(&workers("shelve.py", 30 * MS)), "pickling");
+    let mut play = Play::new();
+    for pid in [200, 300] {
+        play.0.process(pid, MAIN, b"/usr/bin/python3", &["python3"]);
+        let pool = "/usr/lib/python3.11/multiprocessing/pool.py:worker";
+        play.run(pid, 100 * MS, &["py:main", pool, "py:work"]);
+        play.run(pid, 50 * MS, &["py:main", pool, "py:work", "_pickle_load"]);
+        play.0.end(pid, pid, Some(0));
+    }
+    silent(&report(&play.finish()), "pickling");
 }

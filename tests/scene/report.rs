@@ -213,6 +213,7 @@ fn process_rows(timelines: &Timelines) -> Vec<ProcessRow> {
             exit: process.status.map(ExitStatus::from_status),
             states: StateTimes(states),
             runtime: None,
+            free_threaded: false,
             model: ConcurrencyModel::default(),
         }
     };

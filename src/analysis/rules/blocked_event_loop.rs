@@ -153,11 +153,12 @@ fn of((state, chain): &(State, Vec<String>), cause: &Cause, object: Option<&Obje
         _ => words::inside(chain),
     };
     let times = words::count(cause.turns, "time");
-    let mut tasks = cause.tasks.keys();
-    let task = match (tasks.next(), tasks.next()) {
-        (Some(task), None) => format!(" in {task}"),
-        _ => String::new(),
+    // All of it, and not what some turns had beside it.
+    let whole = |&(_, &(turns, ns)): &(&String, &(u64, u64))| {
+        turns == cause.turns && ns >= cause.ns - cause.ns / 10
     };
+    let task = cause.tasks.iter().find(whole);
+    let task = task.map_or_else(String::new, |(task, _)| format!(" in {task}"));
     format!("{times} {}{place}{task}, {}", words::doing(*state), Nanos(cause.ns))
 }
 

@@ -44,8 +44,8 @@ fn judge(evidence: &Evidence, process: &ProcessRow) -> Option<Finding> {
     }
     let judgement = judgement(evidence, process, kind, workers.unwrap_or(1))?;
     // A build in which threads run at once is another thing to judge.
-    let free = process.runtime.as_ref().map(|runtime| runtime.0.as_str());
-    let runtime = free.filter(|name| name.ends_with("no GIL")).or(runtime.as_deref());
+    let named = process.runtime.as_ref().map(|runtime| runtime.0.as_str());
+    let runtime = named.filter(|_| process.free_threaded).or(runtime.as_deref());
     let runtime = runtime.map_or_else(String::new, |runtime| format!(" ({runtime})"));
     let name = &process.name;
     let better = better_for_python(evidence, process, kind).unwrap_or_default();

@@ -48,12 +48,17 @@ impl Roles {
     /// What one stack shows, outermost function first.
     pub fn of(stack: &[FrameRow]) -> Self {
         let mut roles = Self::default();
-        let mut own = false;
+        let (mut own, mut sharing) = (false, false);
+        // Whether what packs or unpacks was called by what shares work among processes: a program may
+        // keep files that way too.
+        let mut packs: Option<bool> = None;
         for frame in stack {
             if !names::is_python(frame) {
                 let module = frame.module.as_deref().unwrap_or_default();
                 roles.asyncio |= module.contains("/uvloop/");
-                roles.pickles |= module.contains("/_pickle.") || frame.name.contains("_pickle_");
+                if module.contains("/_pickle.") || frame.name.contains("_pickle_") {
+                    packs.get_or_insert(sharing);
+                }
                 continue;
             }
             roles.any = true;
@@ -66,15 +71,20 @@ impl Roles {
             roles.process_pool |= file.ends_with("/concurrent/futures/process.py")
                 && bare != "_process_worker"
                 || bare.starts_with("_handle_") && file.ends_with("/multiprocessing/pool.py");
-            roles.processes |= ["/multiprocessing/", "/concurrent/futures/process.py"]
+            // `ForkingPickler.dumps`, and what is packed in Python itself; not what loads the module.
+            if file.ends_with("/pickle.py") && bare != "<module>" {
+                packs.get_or_insert(sharing);
+            }
+            sharing = ["/multiprocessing/", "/concurrent/futures/process.py"]
                 .iter()
                 .any(|part| file.contains(part));
-            // `ForkingPickler.dumps`, and what is packed in Python itself.
-            roles.pickles |= file.ends_with("/pickle.py")
-                || file.ends_with("/multiprocessing/reduction.py") && bare.starts_with("dump");
+            if file.ends_with("/multiprocessing/reduction.py") && bare.starts_with("dump") {
+                packs.get_or_insert(sharing);
+            }
+            roles.processes |= sharing && bare != "<module>";
             own = names::is_own(frame);
         }
-        roles.pickles |= unpacks(stack);
+        roles.pickles = packs == Some(true) || unpacks(stack);
         roles
     }
 

@@ -52,8 +52,8 @@ pub struct Cause {
     pub ns: u64,
     /// Where: function, file and line, by time.
     pub sites: BTreeMap<String, u64>,
-    /// The tasks that did it, by time.
-    pub tasks: BTreeMap<String, u64>,
+    /// The tasks that did it: in how many of them, and the time, ns.
+    pub tasks: BTreeMap<String, (u64, u64)>,
 }
 
 /// What a task made long.
@@ -235,7 +235,8 @@ impl<'l> Walk<'l> {
             *cause.sites.entry(site).or_default() += ns;
         }
         if let Some((task, ns)) = place.tasks.into_iter().max_by_key(|(_, ns)| *ns) {
-            *cause.tasks.entry(task.called()).or_default() += ns;
+            let (turns_of_it, time) = cause.tasks.entry(task.called()).or_default();
+            (*turns_of_it, *time) = (*turns_of_it + 1, *time + ns);
             let turn = turns.tasks.entry(task.called()).or_default();
             turn.turns += 1;
             turn.ns += ns;

@@ -43,40 +43,43 @@ pub fn cpus_of(host: &Host) -> String {
 
 /// "`a`, 4 `b` and 3 more".
 pub fn list(names: &[String]) -> String {
-    const MOST: usize = 3;
-    let mut counted: Vec<(&str, u64)> = Vec::new();
+    list_counted(&counted(names.iter().cloned()))
+}
+
+/// How often each name comes, in the order in which they come first.
+fn counted(names: impl Iterator<Item = String>) -> Vec<(String, u64)> {
+    let mut counted: Vec<(String, u64)> = Vec::new();
     for name in names {
-        match counted.iter_mut().find(|(known, _)| known == name) {
+        match counted.iter_mut().find(|(known, _)| *known == name) {
             Some((_, n)) => *n += 1,
             None => counted.push((name, 1)),
         }
     }
-    let one = |&(name, n): &(&str, u64)| match n {
+    counted
+}
+
+fn list_counted(counted: &[(String, u64)]) -> String {
+    const MOST: usize = 3;
+    let one = |(name, n): &(String, u64)| match n {
         1 => format!("`{name}`"),
         n => format!("{n} `{name}`"),
     };
     let shown: Vec<String> = counted.iter().take(MOST).map(one).collect();
-    match (shown.as_slice(), counted.len()) {
+    let rest: u64 = counted.iter().skip(MOST).map(|(_, n)| n).sum();
+    match (shown.as_slice(), rest) {
         ([], _) => String::new(),
-        ([one], 1) => one.clone(),
-        ([first @ .., last], n) if n <= MOST => format!("{} and {last}", first.join(", ")),
-        (_, n) => format!("{} and {} more", shown.join(", "), n - MOST),
+        ([one], _) => one.clone(),
+        ([first @ .., last], 0) => format!("{} and {last}", first.join(", ")),
+        (_, rest) => format!("{} and {rest} more", shown.join(", ")),
     }
 }
 
 /// Threads by name: "`a`, `b`", or "5 threads `python3`" where they share it.
 pub fn threads(evidence: &Evidence, ids: impl Iterator<Item = u32>) -> String {
-    let mut names: Vec<(String, u64)> = Vec::new();
-    for id in ids {
-        let name = evidence.called(id);
-        match names.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, n)) => *n += 1,
-            None => names.push((name, 1)),
-        }
-    }
+    let names = counted(ids.map(|id| evidence.called(id)));
     match names.as_slice() {
         [(name, n)] if *n > 1 => format!("{n} threads `{name}`"),
-        _ => list(&names.into_iter().map(|(name, _)| name).collect::<Vec<_>>()),
+        names => list_counted(names),
     }
 }
 
@@ -262,6 +265,6 @@ mod tests {
         assert_eq!(of(&[]), "");
         assert_eq!(of(&["a"]), "`a`");
         assert_eq!(of(&["a", "b", "a"]), "2 `a` and `b`");
-        assert_eq!(of(&["a", "b", "c", "d", "e", "e"]), "`a`, `b`, `c` and 2 more");
+        assert_eq!(of(&["a", "b", "c", "d", "e", "e"]), "`a`, `b`, `c` and 3 more");
     }
 }

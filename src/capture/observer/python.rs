@@ -53,7 +53,11 @@ impl Pythons {
     pub fn parked_for(&self, pid: Pid, word: u64, sp: u64) -> Option<u64> {
         let python = self.processes.get(&pid).filter(|python| python.inside.layout.parks())?;
         word.checked_sub(sp).filter(|&above| (8..PARKED_NEAR).contains(&above))?;
-        python.memory.u64(word - 8).filter(|&object| object != 0)
+        // An object, and nothing that happens to lie there.
+        let is_object = |object: &u64| {
+            (4096..1 << 47).contains(object) && object.wrapping_sub(sp) >= PARKED_NEAR
+        };
+        python.memory.u64(word - 8).filter(is_object)
     }
 
     /// The functions that a thread is in, innermost first. None for one that the interpreter does

@@ -18,7 +18,7 @@ const SHOWN_FRAMES: usize = 16;
 /// Writes the path of a whole run that began at `start`. A report lists the longest steps only:
 /// what lies between two of them is one slice that says so.
 pub fn write(out: &mut Writer, report: &Report, start: Nanos) {
-    if report.path.thread.is_none() || report.focus.is_some() {
+    if report.path.thread.is_none() || report.focus.is_some() || !report.has_path() {
         return;
     }
     tracks::declare_path(out);
@@ -27,7 +27,7 @@ pub fn write(out: &mut Writer, report: &Report, start: Nanos) {
     for stretch in report.critical_path.chunk_by(on) {
         unlisted(out, start, now, stretch[0].start_ns);
         now = stretch.iter().map(|step| step.start_ns + step.ns).max().unwrap_or(now);
-        let thread = report.threads.get(stretch[0].thread as usize);
+        let thread = report.thread(stretch[0].thread);
         let name = thread.map_or_else(String::new, ThreadRow::called);
         begin(out, start + Nanos(stretch[0].start_ns), &name, |event| {
             if let Some(thread) = thread {

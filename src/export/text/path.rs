@@ -18,13 +18,7 @@ const MOST_THREADS: usize = 6;
 impl Text<'_> {
     pub(super) fn path(&mut self, report: &Report) -> io::Result<()> {
         let whole = Nanos(report.path.ns);
-        // One thread alone is its own path: the budget has said it all.
-        if whole.is_zero() || (report.threads.len() < 2 && report.focus.is_none()) {
-            return Ok(());
-        }
-        // Who ended a wait is not seen at these tiers: a path through the last thread alone says
-        // nothing that its own row does not.
-        if matches!(report.tier, "perf" | "proc") && report.focus.is_none() {
+        if whole.is_zero() || !report.has_path() {
             return Ok(());
         }
         let (title, note) = heading(report);

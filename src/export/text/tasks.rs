@@ -21,7 +21,7 @@ impl Text<'_> {
         self.heading("Tasks of asyncio", note)?;
         for row in report.tasks.iter().take(MOST) {
             let (ran, waited) = (Nanos(row.running_ns), Nanos(row.waiting_ns));
-            let life = report.threads.get(row.thread as usize);
+            let life = report.thread(row.thread);
             let life = life.map_or(Nanos::ZERO, |thread| Nanos(thread.end_ns - thread.start_ns));
             let share = percent((ran + waited).share_of(life));
             let (ran, waited) = (ran.to_string(), waited.to_string());

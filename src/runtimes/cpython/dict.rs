@@ -37,7 +37,7 @@ impl Entries {
                 // Shared by many, with the values elsewhere.
                 _ => return None,
             };
-            (32 + 1u64.checked_shl(index_bits.into())?, u64_in(&header, 24)?, form)
+            (1u64.checked_shl(index_bits.into())?.checked_add(32)?, u64_in(&header, 24)?, form)
         } else {
             let header = memory.bytes(table, 40)?;
             let size = u64_in(&header, 8)?;
@@ -46,7 +46,7 @@ impl Entries {
                 0x100..=0xffff => 2,
                 _ => 4,
             };
-            (40 + size.checked_mul(index)?, u64_in(&header, 32)?, hashed)
+            (size.checked_mul(index)?.checked_add(40)?, u64_in(&header, 32)?, hashed)
         };
         let start = table.checked_add(start)?;
         (count <= MOST).then_some(Self { start, count, width, key })

@@ -246,7 +246,7 @@ impl Layout {
     /// address of the lock before it (`struct wait_entry` of `Python/parking_lot.c`). Locks of programs
     /// are such since 3.14, and in free-threaded builds since 3.13.
     pub fn parks(&self) -> bool {
-        self.minor >= 13
+        self.minor >= 14 || self.minor == 13 && self.free_threaded == 1
     }
 
     /// Whether frames lie in chunks of memory that can be read at once (3.11 and later).
