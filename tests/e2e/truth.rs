@@ -11,6 +11,7 @@ use crate::report::number;
 use crate::report::rows;
 use crate::report::states;
 use crate::report::text;
+use std::cell::Cell;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -278,10 +279,21 @@ fn a_stopped_process_is_stopped() {
     on_each_tier("stops.c", &[], |case| case.assert_measured(&["stopped", "sleep"]));
 }
 
+/// Time that the host of a virtual machine kept its CPUs, ns. A thread's own clock stands still
+/// meanwhile (`CONFIG_PARAVIRT_TIME_ACCOUNTING`), while to the scheduler it runs.
+fn stolen() -> u64 {
+    let stat = std::fs::read_to_string("/proc/stat").expect("/proc is mounted");
+    let ticks = stat.split_whitespace().nth(8).and_then(|word| word.parse::<u64>().ok());
+    ticks.unwrap_or(0) * 10_000_000
+}
+
 #[test]
 fn burning_threads_run_or_wait_for_a_cpu_and_nothing_else() {
+    let before = Cell::new(stolen());
     on_each_tier("burn.c", &["6", "250"], |case| {
         let report = &case.run.report;
+        let now = stolen();
+        let stolen = now - before.replace(now);
         let measured = case.run.measured("running");
         let burners = rows(report, "/threads").iter().skip(1);
         let (mut running, mut either, mut life) = (0, 0, 0);
@@ -293,8 +305,8 @@ fn burning_threads_run_or_wait_for_a_cpu_and_nothing_else() {
         }
         let percent = if case.tier.name() == "proc" { 12 } else { 1 };
         assert!(
-            running.abs_diff(measured) * 100 <= measured * percent,
-            "{:?}: running {running}, by the thread clock {measured}",
+            running.abs_diff(measured) * 100 <= measured * percent + 100 * stolen,
+            "{:?}: running {running}, by the thread clock {measured}, stolen {stolen}",
             case.tier
         );
         let slack = if case.tier.name() == "proc" { 8 } else { 1 };
