@@ -28,7 +28,8 @@ pub fn write(all: &[Series], runs: usize) -> String {
     verdicts(&mut text, all);
     beside(&mut text, all);
     gains(&mut text, all);
-    text
+    // Where the checkout lies is nobody's business.
+    text.replace(concat!(env!("CARGO_MANIFEST_DIR"), "/"), "")
 }
 
 macro_rules! line {
@@ -55,7 +56,7 @@ fn head(text: &mut String, all: &[Series], runs: usize) {
          the worst. The programs are in `tests/truth/ground`, the table of what is expected in \
          `tests/ground_truth/rows.rs`, and `cargo test --test ground_truth` asserts \
          what `tests/ground_truth/switches.rs` lists.\n",
-        kernel.trim(),
+        kernel.trim().split('-').next().unwrap_or_default(),
         median(&foreign) * 100.0,
         worst(&foreign) * 100.0
     );
