@@ -17,6 +17,7 @@ use super::super::memory::u32_in;
 use super::super::memory::u64_in;
 use super::Layout;
 use super::Memory;
+use super::dict::Table;
 use super::frames::plausible;
 use super::strings;
 
@@ -65,7 +66,7 @@ pub(super) fn attributes<const N: usize>(
             (memory.u64(class + cached)?, Some(values))
         }
     };
-    let entries = Entries::read(memory, layout, keys)?;
+    let entries = Table::read(memory, layout, keys, MOST)?;
     let mut found = [0; N];
     for index in 0..entries.count {
         let (key, value) = entries.get(index)?;
@@ -111,46 +112,6 @@ fn home(memory: &dyn Memory, layout: &Layout, object: u64, class: u64) -> Option
             }
             Some(Home::Values(object.checked_add(memory.u64(fields + BASIC_SIZE)?)?))
         }
-    }
-}
-
-/// The table of a dictionary's keys.
-struct Entries {
-    bytes: Vec<u8>,
-    count: u64,
-    stride: u32,
-    /// Where in an entry the key is; the value follows it.
-    key: u32,
-}
-
-impl Entries {
-    fn read(memory: &dyn Memory, layout: &Layout, keys: u64) -> Option<Self> {
-        plausible(keys).then_some(())?;
-        let head = memory.bytes(keys, 40)?;
-        let (start, count, general) = if layout.minor <= 10 {
-            let slots = u64_in(&head, 8)?;
-            let width = match slots {
-                0..=0xff => 1,
-                0x100..=0xffff => 2,
-                _ => 4,
-            };
-            (slots.checked_mul(width)?.checked_add(40)?, u64_in(&head, 32)?, true)
-        } else {
-            // Kinds: any keys, strings only, strings with the values elsewhere.
-            let (width, kind) = (*head.get(9)?, *head.get(10)?);
-            (width < 32 && kind <= 2).then_some(())?;
-            ((1u64 << width) + 32, u64_in(&head, 24)?, kind == 0)
-        };
-        (count <= MOST).then_some(())?;
-        let (stride, key) = if general { (24, 8) } else { (16, 0) };
-        let bytes = memory.bytes(keys.checked_add(start)?, count as usize * stride as usize)?;
-        Some(Self { bytes, count, stride, key })
-    }
-
-    /// Key and value of an entry.
-    fn get(&self, index: u64) -> Option<(u64, u64)> {
-        let at = index as u32 * self.stride + self.key;
-        Some((u64_in(&self.bytes, at)?, u64_in(&self.bytes, at + 8)?))
     }
 }
 

@@ -14,53 +14,56 @@ const KEYS: u64 = 32;
 /// Entries looked through. A program with all of its modules loaded has some thousands.
 const MOST: u64 = 16_384;
 
-/// Where a table has its entries.
-struct Entries {
-    start: u64,
-    count: u64,
-    /// Bytes of one.
-    width: u64,
-    /// Where the pointer to its key is; that to its value follows.
+/// The table of a dictionary's keys.
+pub(super) struct Table {
+    bytes: Vec<u8>,
+    /// Entries.
+    pub count: u64,
+    stride: u32,
+    /// Where in an entry the pointer to its key is; that to its value follows.
     key: u32,
+    /// Objects of a class share it, and have their values elsewhere.
+    pub shared: bool,
 }
 
-impl Entries {
-    /// Of a table that holds its values too, as those of modules and classes do.
-    fn read(memory: &dyn Memory, layout: &Layout, table: u64) -> Option<Self> {
-        let (hashed, strings) = ((24, 8), (16, 0));
-        let (start, count, (width, key)) = if layout.minor >= 11 {
-            let header = memory.bytes(table, 32)?;
-            let (index_bits, kind) = (*header.get(9)?, *header.get(10)?);
-            let form = match kind {
-                0 => hashed,
-                1 => strings,
-                // Shared by many, with the values elsewhere.
-                _ => return None,
-            };
-            (1u64.checked_shl(index_bits.into())?.checked_add(32)?, u64_in(&header, 24)?, form)
-        } else {
-            let header = memory.bytes(table, 40)?;
-            let size = u64_in(&header, 8)?;
-            let index = match size {
+impl Table {
+    /// At `keys`, if it has no more than `most` entries.
+    pub fn read(memory: &dyn Memory, layout: &Layout, keys: u64, most: u64) -> Option<Self> {
+        plausible(keys).then_some(())?;
+        let head = memory.bytes(keys, 40)?;
+        let (start, count, kind) = if layout.minor <= 10 {
+            let slots = u64_in(&head, 8)?;
+            let width = match slots {
                 0..=0xff => 1,
                 0x100..=0xffff => 2,
                 _ => 4,
             };
-            (size.checked_mul(index)?.checked_add(40)?, u64_in(&header, 32)?, hashed)
+            (slots.checked_mul(width)?.checked_add(40)?, u64_in(&head, 32)?, 0)
+        } else {
+            // Kinds: any keys, strings only, strings with the values elsewhere.
+            let (width, kind) = (*head.get(9)?, *head.get(10)?);
+            (width < 32 && kind <= 2).then_some(())?;
+            ((1u64 << width) + 32, u64_in(&head, 24)?, kind)
         };
-        let start = table.checked_add(start)?;
-        (count <= MOST).then_some(Self { start, count, width, key })
+        (count <= most).then_some(())?;
+        let (stride, key) = if kind == 0 { (24, 8) } else { (16, 0) };
+        let bytes = memory.bytes(keys.checked_add(start)?, count as usize * stride as usize)?;
+        Some(Self { bytes, count, stride, key, shared: kind == 2 })
+    }
+
+    /// Key and value of an entry.
+    pub fn get(&self, index: u64) -> Option<(u64, u64)> {
+        let at = index as u32 * self.stride + self.key;
+        Some((u64_in(&self.bytes, at)?, u64_in(&self.bytes, at + 8)?))
     }
 }
 
 /// The value of a key that is ASCII.
 pub(super) fn get(memory: &dyn Memory, layout: &Layout, dict: u64, key: &str) -> Option<u64> {
-    let table = memory.u64(dict.checked_add(KEYS)?).filter(|&table| plausible(table))?;
-    let entries = Entries::read(memory, layout, table)?;
-    let bytes = memory.bytes(entries.start, (entries.count * entries.width) as usize)?;
-    let pairs: Vec<(u64, u64)> = bytes
-        .chunks_exact(entries.width as usize)
-        .filter_map(|entry| Some((u64_in(entry, entries.key)?, u64_in(entry, entries.key + 8)?)))
+    let keys = memory.u64(dict.checked_add(KEYS)?)?;
+    let table = Table::read(memory, layout, keys, MOST).filter(|table| !table.shared)?;
+    let pairs: Vec<(u64, u64)> = (0..table.count)
+        .filter_map(|index| table.get(index))
         .filter(|&(key, value)| plausible(key) && plausible(value))
         .collect();
     // A shorter string is read beyond its end, and is another one by its length.
