@@ -5,6 +5,8 @@ use crate::model::Function;
 use crate::model::StackId;
 use crate::model::Symbols;
 use crate::model::TASK_MODULE;
+use crate::model::TaskFrame;
+use crate::model::TaskName;
 use crate::model::Text;
 use crate::model::is_python_file;
 use std::borrow::Cow;
@@ -177,10 +179,12 @@ impl StackTask {
 
     /// That of one frame.
     fn of(row: &FrameRow) -> Self {
-        let name = row.name.strip_suffix(" awaits").unwrap_or(&row.name);
-        let given = name.strip_prefix("task \"").and_then(|name| name.strip_suffix('"'));
-        let coroutine = name.strip_prefix("task of ").map(short);
-        Self { name: given.map(str::to_owned), coroutine, place: None, awaiters: Vec::new() }
+        let (name, coroutine) = match TaskFrame::read(&row.name).task {
+            TaskName::Given(name) => (Some(name), None),
+            TaskName::Of(coroutine) => (None, Some(short(&coroutine))),
+            TaskName::Unknown => (None, None),
+        };
+        Self { name, coroutine, place: None, awaiters: Vec::new() }
     }
 }
 

@@ -69,10 +69,6 @@ pub fn is_python_file(file: &str) -> bool {
     script || matches!(file, "<string>" | "<stdin>")
 }
 
-/// Module of the frames that stand for tasks of asyncio in stacks: between the loop's functions and
-/// those of the task's coroutine.
-pub const TASK_MODULE: &str = "[asyncio]";
-
 /// Whether a source file is one of Python's.
 fn is_python(file: Option<&str>) -> bool {
     file.is_some_and(is_python_file)

@@ -2,6 +2,8 @@
 
 use crate::model::FastSet;
 use crate::model::TASK_MODULE;
+use crate::model::TaskFrame;
+use crate::model::TaskName;
 use crate::model::Text;
 use crate::runtimes::Memory;
 use crate::runtimes::cpython::Reader;
@@ -37,22 +39,21 @@ impl TaskFrames {
             reader.learn(memory, &codes);
         }
         let frame = |(index, task): (usize, &Task)| {
-            let name = self.name(reader, task);
-            let function = if index == 0 { name } else { format!("{name} awaits") };
-            let file = Text::from(TASK_MODULE);
+            let shown = TaskFrame { task: self.name(reader, task), awaits: index > 0 };
+            let (function, file) = (shown.to_string(), Text::from(TASK_MODULE));
             ScriptFrame { function, file, line: None, entry: false }
         };
         tasks.iter().enumerate().map(frame).collect()
     }
 
     /// What to call a task: those that asyncio numbered, by their coroutines.
-    fn name(&mut self, reader: &Reader, task: &Task) -> String {
+    fn name(&mut self, reader: &Reader, task: &Task) -> TaskName {
         if let Some(name) = &task.name {
-            return format!("task \"{}\"", self.folded(&name.to_string()));
+            return TaskName::Given(self.folded(&name.to_string()));
         }
         match task.code.and_then(|code| reader.code_as_last_seen(code)) {
-            Some(code) => format!("task of {}", code.name),
-            None => "task".to_owned(),
+            Some(code) => TaskName::Of(code.name.to_string()),
+            None => TaskName::Unknown,
         }
     }
 
