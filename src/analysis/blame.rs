@@ -23,6 +23,7 @@ use crate::model::StackId;
 use crate::model::State;
 use crate::model::ThreadId;
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 
 /// Who or what a stretch of waiting is charged to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -62,8 +63,8 @@ pub struct Blame {
     pub unexamined: Nanos,
 }
 
-/// Stretches looked at in all: about two seconds of work at most.
-const MOST_LOOKS: u64 = 4_000_000;
+/// Stretches looked at in all, for waits of each class of [`HANDED`]: about a second of work at most.
+const MOST_LOOKS: [u64; 2] = [3_000_000, 1_000_000];
 /// Stretches looked at for one wait.
 const MOST_LOOKS_EACH: u64 = 2_000_000;
 /// Chains of waits deeper than this end in the thread reached.
@@ -75,35 +76,24 @@ const HANDED: [&[State]; 2] = [
     &[State::Condvar, State::Pipe, State::Network, State::Poll, State::Other],
 ];
 
+/// Which of [`HANDED`] a state is in.
+fn class(state: State) -> Option<usize> {
+    HANDED.iter().position(|states| states.contains(&state))
+}
+
 /// Charges every wait that a thread can end; `gils` are those of the history.
 pub fn blame(history: &History, gils: &BTreeMap<ObjectIndex, Gil>) -> Blame {
     let mut court = Court {
         history,
         sums: Sums::default(),
-        looks: 0,
+        left: MOST_LOOKS,
+        class: 0,
         each: 0,
         chain: Vec::new(),
         hints: Vec::new(),
         gils,
     };
-    for states in HANDED {
-        for (thread, _) in history.lives() {
-            let mut tries: Vec<Stay> = Vec::new();
-            for stay in history.stays(thread, Nanos::ZERO) {
-                if stay.woken <= stay.off || !states.contains(&history.state(stay.object)) {
-                    continue;
-                }
-                if tries.last().is_some_and(|last| !tries_again(last, &stay)) {
-                    court.charge_all(thread, &mut tries);
-                }
-                tries.push(stay);
-                if !times_out(history.state(stay.object), &stay) {
-                    court.charge_all(thread, &mut tries);
-                }
-            }
-            court.charge_all(thread, &mut tries);
-        }
-    }
+    court.hear();
     court.sums.blame()
 }
 
@@ -145,10 +135,28 @@ impl Sums {
     }
 }
 
+/// A thread, its stays that are still to be looked at, and waits that may go on in the next one.
+type Waiter<I> = (ThreadId, Peekable<I>, Vec<Stay>);
+
+/// How long a part of the run is in which all threads together have some ten thousand stays, and
+/// some each.
+fn stretch(history: &History) -> Nanos {
+    const STAYS: usize = 16_384;
+    const STAYS_EACH: usize = 16;
+    let threads = history.lives().count();
+    let from = history.lives().map(|(_, life)| life.start).min().unwrap_or_default();
+    let to = history.lives().map(|(_, life)| life.end).max().unwrap_or_default();
+    let parts = history.size() / STAYS.max(STAYS_EACH * threads) + 1;
+    Nanos((to - from).0 / parts as u64 + 1)
+}
+
 struct Court<'h> {
     history: &'h History,
     sums: Sums,
-    looks: u64,
+    /// What may still be looked at, for each class of waits,
+    left: [u64; 2],
+    /// and that of the one at hand.
+    class: usize,
     each: u64,
     /// The threads whose waits are being followed.
     chain: Vec<ThreadId>,
@@ -158,10 +166,52 @@ struct Court<'h> {
 }
 
 impl Court<'_> {
+    /// Charges all waits, those of all threads in one stretch of the run after the other: what they
+    /// look at of each other lies in the caches then.
+    fn hear(&mut self) {
+        let history = self.history;
+        let mut waiters: Vec<Waiter<_>> = history
+            .lives()
+            .map(|(thread, _)| (thread, history.stays(thread, Nanos::ZERO).peekable(), Vec::new()))
+            .collect();
+        let stretch = stretch(history);
+        loop {
+            let next = |(_, stays, _): &mut Waiter<_>| stays.peek().map(|stay: &Stay| stay.off);
+            let Some(from) = waiters.iter_mut().filter_map(next).min() else { break };
+            let until = Nanos(from.0.saturating_add(stretch.0));
+            waiters.retain_mut(|(thread, stays, tries)| {
+                while let Some(stay) = stays.next_if(|stay| stay.off <= until) {
+                    self.take(*thread, stay, tries);
+                }
+                let ended = stays.peek().is_none();
+                if ended {
+                    self.charge_all(*thread, tries);
+                }
+                !ended
+            });
+        }
+    }
+
+    /// Charges a wait, with the tries before it that it goes on for, unless it was given up too.
+    fn take(&mut self, thread: ThreadId, stay: Stay, tries: &mut Vec<Stay>) {
+        if stay.woken <= stay.off || class(self.history.state(stay.object)).is_none() {
+            return;
+        }
+        if tries.last().is_some_and(|last| !tries_again(last, &stay)) {
+            self.charge_all(thread, tries);
+        }
+        tries.push(stay);
+        if !times_out(self.history.state(stay.object), &stay) {
+            self.charge_all(thread, tries);
+        }
+    }
+
     /// Charges waits of which each but the last was given up and tried again: whoever ended the
     /// last one was waited for all the time.
     fn charge_all(&mut self, waiter: ThreadId, tries: &mut Vec<Stay>) {
-        let Some(&Stay { ender, open, .. }) = tries.last() else { return };
+        let Some(&Stay { object, ender, open, .. }) = tries.last() else { return };
+        let Some(class) = class(self.history.state(object)) else { return };
+        self.class = class;
         for stay in tries.drain(..) {
             self.charge(waiter, &Stay { ender, open, ..stay });
         }
@@ -236,7 +286,7 @@ impl Court<'_> {
         let Some(life) = history.life(thread) else {
             return self.add(object, Culprit::Unseen, to - from);
         };
-        if self.looks > MOST_LOOKS {
+        if self.left[self.class] == 0 {
             self.sums.unexamined += to - from;
             return self.add(object, Culprit::Thread(thread, State::Unknown, None), to - from);
         }
@@ -253,11 +303,12 @@ impl Court<'_> {
         let mut covered = born;
         let first = self.first_stay(thread, born);
         for piece in history.pieces_from(thread, first, born, to) {
-            (self.looks, self.each) = (self.looks + 1, self.each + 1);
-            if self.looks > MOST_LOOKS || self.each > MOST_LOOKS_EACH {
+            let left = &mut self.left[self.class];
+            if *left == 0 || self.each >= MOST_LOOKS_EACH {
                 self.sums.unexamined += to - piece.start;
                 break;
             }
+            (*left, self.each) = (*left - 1, self.each + 1);
             covered = piece.end;
             let next = match piece.stay.map(|stay| (stay.ender, stay.open)) {
                 Some((Ender::Thread(next), false)) if piece.state.is_wait() => Some(next),

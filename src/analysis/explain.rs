@@ -33,7 +33,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Holders of an object that come with a stack.
-const MOST_HOLDERS: usize = 64;
+const MOST_HOLDERS: usize = 32;
 /// What a holder did, in so many lines.
 const MOST_DOING: usize = 8;
 /// Steps of the path that come with a stack, longest first.

@@ -47,7 +47,11 @@ pub fn walk(trace: &dyn Trace, visitor: &mut dyn Visitor) -> Timelines {
 }
 
 /// The second pass of [`walk`] alone, for those who walk a trace more than once.
-pub fn walk_knowing(trace: &dyn Trace, words: Words, visitor: &mut dyn Visitor) -> Timelines {
+pub fn walk_knowing<V: Visitor + ?Sized>(
+    trace: &dyn Trace,
+    words: Words,
+    visitor: &mut V,
+) -> Timelines {
     let mut timelines = Timelines::new(words);
     trace.for_each(&mut |event| {
         let thread = timelines.feed(event, &mut |segment| visitor.segment(segment));

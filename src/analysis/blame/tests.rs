@@ -37,11 +37,12 @@ fn culprit(history: &History, chain: &mut Vec<ThreadId>, thread: ThreadId, time:
 /// The wait, ended by whoever ended the last of its tries.
 fn last_try(history: &History, stays: &[Stay], mut i: usize, stay: Stay) -> Stay {
     let state = history.state(stay.object);
-    let same = |i: usize| HANDED.iter().position(|s| s.contains(&history.state(stays[i].object)));
     let limited = matches!(state, State::Lock | State::Gil);
     while limited && stays[i].ender == Ender::Interrupt {
-        // Waits of another class, in between, are looked at in another round.
-        let Some(next) = (i + 1..stays.len()).find(|&next| same(next) == same(i)) else { break };
+        let next = i + 1;
+        if next == stays.len() {
+            break;
+        }
         let soon = stays[next].off.0 <= stays[i].on.0 + 1_000_000;
         if stays[next].object != stay.object || !soon {
             break;

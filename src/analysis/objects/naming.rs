@@ -115,7 +115,7 @@ impl Namer<'_> {
     }
 
     fn whereabouts(&self, key: Key, tally: &Tally) -> (u32, u64) {
-        let process = |&thread: &ThreadId| self.timelines.process_of(thread);
+        let process = |thread: ThreadId| self.timelines.process_of(thread);
         let mut processes = tally.waiters.iter().map(process);
         let first = processes.next();
         let several = processes.any(|other| Some(other) != first);
@@ -183,7 +183,7 @@ impl Namer<'_> {
                 Some(format!("{noun} {symbol}{at}"))
             }
             What::Shared(device, inode, offset) => {
-                let process = |&thread: &ThreadId| self.timelines.process_of(thread);
+                let process = |thread: ThreadId| self.timelines.process_of(thread);
                 let processes: BTreeSet<ProcessId> = tally.waiters.iter().map(process).collect();
                 let shared = match processes.len() {
                     0 | 1 => String::new(),

@@ -16,9 +16,7 @@ pub struct Tally {
     /// The longest wait.
     pub longest: Nanos,
     /// Who waited.
-    pub waiters: FastSet<ThreadId>,
-    /// The last one, which spares most look-ups in the set.
-    last_waiter: Option<ThreadId>,
+    pub waiters: Waiters,
     /// Stacks: how often each was taken, and the time that it stands for.
     pub sites: FastMap<StackId, (u64, Nanos)>,
     /// Other objects that were summed up in this one.
@@ -31,10 +29,7 @@ impl Tally {
         self.waits += 1;
         self.time += time;
         self.longest = self.longest.max(time);
-        if self.last_waiter != Some(thread) {
-            self.last_waiter = Some(thread);
-            self.waiters.insert(thread);
-        }
+        self.waiters.insert(thread);
     }
 
     /// Counts the stack of a wait.
@@ -53,12 +48,63 @@ impl Tally {
         self.waits += other.waits;
         self.time += other.time;
         self.longest = self.longest.max(other.longest);
-        self.waiters.extend(other.waiters);
+        self.waiters.merge(other.waiters);
         self.others += other.others + 1;
         // Sums: the order in which they are added does not show.
         other
             .sites
             .into_iter()
             .for_each(|(stack, (count, time))| self.add_sites(stack, count, time));
+    }
+}
+
+/// A set of threads that is asked for a member ten million times: the first ones of a run, which
+/// are all of most programs, are bits.
+#[derive(Clone, Debug, Default)]
+pub struct Waiters {
+    first: u128,
+    later: FastSet<ThreadId>,
+}
+
+impl Waiters {
+    fn insert(&mut self, thread: ThreadId) {
+        if thread.0 < u128::BITS {
+            self.first |= 1 << thread.0;
+        } else {
+            self.later.insert(thread);
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.first |= other.first;
+        self.later.extend(other.later);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.first.count_ones() as usize + self.later.len()
+    }
+
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = ThreadId> + '_ {
+        let first = (0..u128::BITS).filter(|&id| self.first >> id & 1 == 1).map(ThreadId);
+        first.chain(self.later.iter().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_waiter_counts_once_whatever_its_number() {
+        let (mut few, mut many) = (Waiters::default(), Waiters::default());
+        [0, 127, 0, 127].map(|id| few.insert(ThreadId(id)));
+        [127, 128, 9_000, 128].map(|id| many.insert(ThreadId(id)));
+        few.merge(many);
+        let mut ids: Vec<u32> = few.iter().map(|thread| thread.0).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [0, 127, 128, 9_000]);
+        assert_eq!(few.len(), 4);
     }
 }

@@ -192,12 +192,13 @@ impl<'a> Evidence<'a> {
             if let Some(took) = object.took_last {
                 self.took_last.insert(id, took);
             }
-            let waits = object.queue;
+            let mut waits = object.queue;
             if object.uncounted {
                 self.uncounted.insert(id);
             } else if !waits.is_empty() {
-                self.queued.insert(id, queue::union(&waits));
-                self.under_way.insert(id, queue::union_until_on(&waits));
+                queue::by_begin(&mut waits);
+                self.queued.insert(id, queue::union(&waits, |wait| wait.woken));
+                self.under_way.insert(id, queue::union(&waits, |wait| wait.on));
                 self.held.insert(id, queue::held_on_path(waits, &self.report.critical_path));
             }
         }

@@ -15,22 +15,18 @@ pub struct Wait {
     pub by: Option<u32>,
 }
 
-/// The length of what waits cover together: somebody waited.
-pub fn union(waits: &[Wait]) -> u64 {
-    covered(waits.iter().map(|wait| (wait.off, wait.woken)).collect())
-}
-
-/// The same until those who waited ran again.
-pub fn union_until_on(waits: &[Wait]) -> u64 {
-    covered(waits.iter().map(|wait| (wait.off, wait.on)).collect())
-}
-
+/// Waits in the order in which they began.
 #[allow(clippy::stable_sort_primitive)] // they come thread after thread, each in order: it makes use of that
-fn covered(mut all: Vec<(u64, u64)>) -> u64 {
-    all.sort();
+pub fn by_begin(waits: &mut [Wait]) {
+    waits.sort_by_key(|wait| wait.off);
+}
+
+/// The length of what waits cover together, until each `ends`; they come [`by_begin`].
+pub fn union(waits: &[Wait], ends: impl Fn(&Wait) -> u64) -> u64 {
     let (mut sum, mut until) = (0, 0);
-    for (from, to) in all {
-        sum += to.saturating_sub(from.max(until));
+    for wait in waits {
+        let to = ends(wait);
+        sum += to.saturating_sub(wait.off.max(until));
         until = until.max(to);
     }
     sum
@@ -46,7 +42,7 @@ fn covered(mut all: Vec<(u64, u64)>) -> u64 {
 /// A thread that lets go and takes it again before anybody else can is the holder all the
 /// same: it is the next one to let go.
 pub fn held_on_path(mut waits: Vec<Wait>, path: &[PathStep]) -> u64 {
-    waits.sort(); // as in `covered`
+    waits.sort(); // nearly in order, which this kind of sorting makes use of
     // For each end of a wait the earliest begin of those that had not ended before it.
     let mut first = vec![u64::MAX; waits.len() + 1];
     for (i, wait) in waits.iter().enumerate().rev() {
@@ -92,8 +88,11 @@ mod tests {
 
     #[test]
     fn waits_together_cover_what_any_of_them_does() {
-        assert_eq!(union(&[wait(5, 9, 1), wait(0, 6, 1), wait(20, 21, 1)]), 10);
-        assert_eq!(union(&[]), 0);
+        let mut waits = [wait(5, 9, 1), wait(0, 6, 1), wait(20, 21, 1)];
+        by_begin(&mut waits);
+        assert_eq!(union(&waits, |wait| wait.woken), 10);
+        assert_eq!(union(&waits, |wait| wait.on + 1), 12);
+        assert_eq!(union(&[], |wait| wait.woken), 0);
     }
 
     /// ```text
