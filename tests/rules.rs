@@ -695,9 +695,14 @@ fn waits_on_the_path_are_told_by_what_they_are_for() {
 
 /// Children of main that run for `each` one after the other, or all at once.
 fn children(n: u32, each: u64, at_once: bool) -> MemoryTrace {
+    children_of(&vec![each; n as usize], at_once)
+}
+
+/// Children of main that run for so long.
+fn children_of(times: &[u64], at_once: bool) -> MemoryTrace {
     let mut play = Play::new();
     let first = play.0.now(MAIN);
-    for pid in 200..200 + n {
+    for (pid, &each) in (200..).zip(times) {
         play.0.process(pid, MAIN, b"/bin/true", &["true"]);
         play.run(pid, each, &["main", "child_work"]);
         play.0.end(pid, pid, Some(0));
@@ -709,7 +714,8 @@ fn children(n: u32, each: u64, at_once: bool) -> MemoryTrace {
     }
     if at_once {
         let call = on(WAIT4, 200, FdKind::None, 0);
-        play.until(MAIN, first - Scene::BEGIN + each, call, 200, &["main", "wait4"]);
+        let longest = times.iter().max().copied().unwrap_or_default();
+        play.until(MAIN, first - Scene::BEGIN + longest, call, 200, &["main", "wait4"]);
     }
     play.finish()
 }
@@ -718,6 +724,20 @@ fn children(n: u32, each: u64, at_once: bool) -> MemoryTrace {
 fn children_one_after_the_other_are_told_from_many_at_once() {
     assert!(fires(&report(&children(5, 20 * MS, false)), "child-wait").text.contains("5 children"));
     silent(&report(&children(5, 20 * MS, true)), "child-wait");
+}
+
+/// ```text
+/// main   wwwwwwwwwwwwwwwwwwwwwwwwwwwww     to start them together would gain a tenth at most
+/// true   rr        (200)
+/// true     rrrrrrrrrrrrrrrrrrrrrrrrrrr     (201)
+/// ```
+#[test]
+fn one_long_child_among_short_ones_is_no_row_of_children() {
+    let report = report(&children_of(&[2 * MS, 200 * MS, MS], false));
+    let finding = fires(&report, "child-wait");
+    assert!(finding.text.contains("nearly all of it for one: `true` [201]"), "{}", finding.text);
+    assert!(!finding.advice.contains("together"), "{}", finding.advice);
+    assert_eq!(finding.severity, Severity::Note);
 }
 
 #[test]

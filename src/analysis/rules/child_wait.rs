@@ -21,6 +21,10 @@ pub const RULE: Rule = Rule {
 };
 
 const MOSTLY: f64 = 0.5;
+/// Of the lives of all children, from which one of them is what is waited for.
+const NEARLY_ALL: f64 = 0.9;
+const OF_ONE: &str =
+    "Look at what that child did: what it waited for and where it ran stands in this report.";
 /// Lives of children on top of each other, from which they ran at once.
 const AT_ONCE: f64 = 1.3;
 
@@ -48,19 +52,29 @@ fn judge(evidence: &Evidence, parent: &ProcessRow) -> Option<Finding> {
     if overlap > AT_ONCE {
         return None;
     }
+    let longest_life = longest.end_ns - longest.start_ns;
+    // Then nothing is gained by starting them together.
+    let one = longest_life as f64 >= NEARLY_ALL * lives as f64;
     let on_path: f64 = children
         .iter()
         .flat_map(|child| evidence.threads_of(child.id))
         .map(|thread| evidence.path_of(thread.id))
         .sum();
-    let text = format!(
-        "`{}` waited {waiting} for {}, {}the longest (`{}`) took {}.",
-        parent.name,
-        if n == 1 { "one child".to_owned() } else { format!("{n} children") },
-        if n > 1 { "one after the other; " } else { "" },
-        longest.name,
-        Nanos(longest.end_ns - longest.start_ns),
-    );
+    let life = Nanos(longest_life);
+    let text = match (n, one) {
+        (1, _) => format!(
+            "`{}` waited {waiting} for its child `{}` [{}], which lived {life}.",
+            parent.name, longest.name, longest.pid
+        ),
+        (_, true) => format!(
+            "`{}` waited {waiting} for {n} children, nearly all of it for one: `{}` [{}] lived {life}.",
+            parent.name, longest.name, longest.pid
+        ),
+        (_, false) => format!(
+            "`{}` waited {waiting} for {n} children, one after the other; the longest (`{}`) took {life}.",
+            parent.name, longest.name
+        ),
+    };
     let mut states = crate::model::States::default();
     for child in &children {
         states.add(&child.states.0);
@@ -69,22 +83,25 @@ fn judge(evidence: &Evidence, parent: &ProcessRow) -> Option<Finding> {
     let headline = format!(
         "`{}` waits for {}: {} of the run goes through them, mostly {}",
         parent.name,
-        if n == 1 {
-            format!("its child `{}`", longest.name)
+        if one {
+            format!("its child `{}` [{}]", longest.name, longest.pid)
         } else {
             format!("{n} children, one after the other (`{}` ...)", longest.name)
         },
         words::percent(on_path),
         words::doing(most),
     );
-    let severity = if n == 1 { Severity::Note } else { Severity::Cost };
-    let finding = RULE
+    let severity = if one { Severity::Note } else { Severity::Cost };
+    let mut finding = RULE
         .found(severity, format!("`{}` waits for its children", parent.name), text)
         .with_time("waited", waiting.0)
         .with_count("children", n)
         .with("children at once", overlap, "ratio");
+    if one {
+        OF_ONE.clone_into(&mut finding.advice);
+    }
     // What the children did tells more than that they were waited for.
-    Some(if n > 1 {
+    Some(if !one {
         finding.claiming("child-bound", 0, on_path.min(share), headline)
     } else {
         finding
