@@ -99,8 +99,8 @@ mod tests {
     #[test]
     fn each_waiter_counts_once_whatever_its_number() {
         let (mut few, mut many) = (Waiters::default(), Waiters::default());
-        [0, 127, 0, 127].map(|id| few.insert(ThreadId(id)));
-        [127, 128, 9_000, 128].map(|id| many.insert(ThreadId(id)));
+        [0, 127, 0, 127].into_iter().for_each(|id| few.insert(ThreadId(id)));
+        [127, 128, 9_000, 128].into_iter().for_each(|id| many.insert(ThreadId(id)));
         few.merge(many);
         let mut ids: Vec<u32> = few.iter().map(|thread| thread.0).collect();
         ids.sort_unstable();

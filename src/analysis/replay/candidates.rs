@@ -58,6 +58,7 @@ fn candidates(replay: &Replay, facts: &Facts) -> Vec<WhatIf> {
     texts.extend(functions(replay));
     texts.extend(kinds(facts.objects, facts.cpus));
     texts.extend(stragglers(replay));
+    texts.extend(busiest(replay).filter(|text| !texts.contains(text)));
     if texts.is_empty() {
         let reason = "nobody waited for long, and no function of the program took enough of \
             the time to try it";
@@ -249,6 +250,18 @@ fn stragglers(replay: &Replay) -> Vec<String> {
     found
 }
 
+/// The thread that has most to do, if that is a good part of the run: the slowest stage of a
+/// pipeline is one, and its functions may have no names.
+fn busiest(replay: &Replay) -> Option<String> {
+    const MUCH: u64 = 4;
+    let streams = 0..replay.model.streams.len();
+    let threads = streams.filter(|&stream| stream != replay.model.root);
+    let (most, stream) = threads.map(|stream| (service(&replay.model, stream), stream)).max()?;
+    let name = &replay.catalog.threads[stream];
+    let alone = replay.catalog.threads.iter().filter(|other| *other == name).count() == 1;
+    (alone && most * MUCH > replay.model.observed).then(|| format!("thread:{name}*0.5"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,5 +300,23 @@ mod tests {
 
         let none = rows(0);
         assert!(none.len() == 1 && none[0].refused.is_some(), "{none:?}");
+    }
+
+    /// A thread that the run is long for is tried, whatever its functions are called; one that has
+    /// little to do is not.
+    #[test]
+    fn the_busiest_thread_is_tried() {
+        let tried = |ms: u64| {
+            let busy = vec![Act::Run(ms * 1_000, "crunch")];
+            let (trace, _) = World::of(vec![busy, vec![Act::Sleep(100_000, "nap")]]).play();
+            with_facts(&trace, |facts| {
+                let rows = candidates(&Replay::prepare(facts), facts);
+                let found = rows.into_iter().find(|row| row.change == "thread:worker-1*0.5");
+                found.map(|row| row.speedup)
+            })
+        };
+        let gain = tried(300).expect("it is tried");
+        assert!((1.9..2.1).contains(&gain), "{gain}");
+        assert_eq!(tried(10), None);
     }
 }

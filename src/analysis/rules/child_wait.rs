@@ -101,9 +101,6 @@ fn judge(evidence: &Evidence, parent: &ProcessRow) -> Option<Finding> {
         OF_ONE.clone_into(&mut finding.advice);
     }
     // What the children did tells more than that they were waited for.
-    Some(if !one {
-        finding.claiming("child-bound", 0, on_path.min(share), headline)
-    } else {
-        finding
-    })
+    let claim = |finding: Finding| finding.claiming("child-bound", 0, on_path.min(share), headline);
+    Some(if one { finding } else { claim(finding) })
 }
