@@ -99,8 +99,12 @@ mod tests {
     #[test]
     fn each_waiter_counts_once_whatever_its_number() {
         let (mut few, mut many) = (Waiters::default(), Waiters::default());
-        [0, 127, 0, 127].into_iter().for_each(|id| few.insert(ThreadId(id)));
-        [127, 128, 9_000, 128].into_iter().for_each(|id| many.insert(ThreadId(id)));
+        for id in [0, 127, 0, 127] {
+            few.insert(ThreadId(id));
+        }
+        for id in [127, 128, 9_000, 128] {
+            many.insert(ThreadId(id));
+        }
         few.merge(many);
         let mut ids: Vec<u32> = few.iter().map(|thread| thread.0).collect();
         ids.sort_unstable();
