@@ -56,6 +56,7 @@ function gainText({ change, speedup, low, high }) {
 function proofText({ value, unit }) {
   if (unit === 'ns') return timeElement('span', value);
   if (unit === 'share') return percent(value, 1);
+  if (unit === 'bytes') return bytes(value);
   return Number.isInteger(value) ? count(value) : value.toFixed(2);
 }
 

@@ -123,6 +123,14 @@ struct signal_struct {
 	unsigned int flags;
 };
 
+struct task_io_accounting {
+	__u64 rchar, wchar;
+};
+
+struct pipe_inode_info {
+	unsigned int head;
+};
+
 struct sched_info {
 	unsigned long pcount;
 	unsigned long long run_delay;
@@ -165,6 +173,7 @@ struct task_struct {
 	struct fs_struct *fs;
 	struct files_struct *files;
 	struct signal_struct *signal;
+	struct task_io_accounting ioac;
 #if defined(__TARGET_ARCH_x86)
 	struct thread_struct thread;
 #endif

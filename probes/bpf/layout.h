@@ -173,8 +173,19 @@ struct books {
 	__u64 runs_seen;
 	__u64 cpu_ns;
 	__u64 queued_ns;
+	__u64 read_bytes; /* by read(2) and its kin, whatever the file; BOOKS_UNCOUNTED: not counted */
+	__u64 written_bytes;
 };
-_Static_assert(sizeof(struct books) == 48, "books");
+_Static_assert(sizeof(struct books) == 64, "books");
+#define BOOKS_UNCOUNTED 0xffffffffffffffffULL
+
+/* How many buffers of at most a page were ever put into a pipe; inode 0: none. */
+struct piped {
+	__u64 inode;
+	__u32 dev;
+	__u32 buffers;
+};
+_Static_assert(sizeof(struct piped) == 16, "piped");
 
 /* Intervals lost because a ring was full; count 0: none. */
 struct gap {
@@ -209,8 +220,9 @@ struct exit_event {
 	struct gap gap;
 	struct want want;
 	struct interval open; /* off_ns 0: it was on a CPU */
+	struct piped pipes[4]; /* that it waited at and has open */
 };
-_Static_assert(sizeof(struct exit_event) == 248, "exit_event");
+_Static_assert(sizeof(struct exit_event) == 328, "exit_event");
 
 /* A thread that ran already when it was put into the tree. */
 struct found_event {
@@ -220,7 +232,7 @@ struct found_event {
 	char comm[COMM];
 	struct books books; /* as of then */
 };
-_Static_assert(sizeof(struct found_event) == 96, "found_event");
+_Static_assert(sizeof(struct found_event) == 112, "found_event");
 
 #define EXIT_LAST 1	 /* the last thread of its process */
 #define EXIT_ALIVE 2	 /* no exit: the recording ended */

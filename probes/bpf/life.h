@@ -132,6 +132,7 @@ int BPF_PROG(ts_exit, struct task_struct *task)
 	e.gap = t->gap;
 	e.want = t->want;
 	read_books(&e.books, task, t);
+	count_pipes(e.pipes, task, t);
 	send_life(&e, sizeof(e));
 	return 0;
 }
@@ -160,6 +161,7 @@ int ts_survey(struct bpf_iter__task *ctx)
 	e.gap = t->gap;
 	e.want = t->want;
 	read_books(&e.books, task, t);
+	count_pipes(e.pipes, task, t);
 	struct cpu_shared *c = this_cpu(&cpu);
 	if (c && e.open.off_ns && task->on_cpu) {
 		__u64 on = arrival(c, task);

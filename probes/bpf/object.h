@@ -191,4 +191,26 @@ static __noinline int look_at_file(struct task_struct *task, struct thread *t, _
 	return 0;
 }
 
+/* The pipes among the last few files that a thread waited at, as far as it still has them: how many
+ * buffers went into each since it was made. Read once, at the thread's end: counting what moves would
+ * cost every call. */
+static __noinline int count_pipes(struct piped *out, struct task_struct *task, struct thread *t)
+{
+	if (!bpf_core_field_exists(struct pipe_inode_info, head))
+		return 0;
+	for (int i = 0; i < 4; i++) {
+		struct known_file *f = &t->files[i];
+		if (f->kind != FD_PIPE)
+			continue;
+		struct file *file = (struct file *)file_of(task, f->fd);
+		if (!file || (__u64)BPF_CORE_READ(file, f_inode) != f->inode)
+			continue;
+		struct pipe_inode_info *pipe = BPF_CORE_READ(file, private_data);
+		out[i].inode = f->number;
+		out[i].dev = f->dev;
+		out[i].buffers = BPF_CORE_READ(pipe, head);
+	}
+	return 0;
+}
+
 #endif

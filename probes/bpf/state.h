@@ -251,6 +251,9 @@ static __always_inline void read_books(struct books *b, struct task_struct *task
 	b->queued_ns = bpf_core_field_exists(task->sched_info.run_delay) ? task->sched_info.run_delay : 0;
 	b->cpu_ns = task->se.sum_exec_runtime;
 	b->runs_seen = t->runs_seen;
+	bool counted = bpf_core_field_exists(task->ioac.rchar);
+	b->read_bytes = counted ? task->ioac.rchar : BOOKS_UNCOUNTED;
+	b->written_bytes = counted ? task->ioac.wchar : BOOKS_UNCOUNTED;
 }
 
 #endif

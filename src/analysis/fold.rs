@@ -212,6 +212,7 @@ impl Visitor for Fold {
                 }
             }
             Event::Object(info) => self.objects.describe(info),
+            Event::Piped(piped) => self.objects.piped(piped),
             Event::Word(info) => self.objects.describe_word(timelines, info),
             Event::Lost(lost) => {
                 let sum = &mut self.lost[lost.what as usize];

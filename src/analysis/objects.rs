@@ -17,6 +17,7 @@ use crate::model::Interval;
 use crate::model::Nanos;
 use crate::model::ObjectInfo;
 use crate::model::Pid;
+use crate::model::Piped;
 use crate::model::Process;
 use crate::model::ProcessId;
 use crate::model::StackId;
@@ -162,6 +163,8 @@ pub struct Objects {
     labels: FastMap<(u32, u64), ObjectInfo>,
     descriptors: FastMap<(Pid, u32), ObjectInfo>,
     words: Words,
+    /// Buffers that went through each pipe.
+    piped: FastMap<(u32, u64), u64>,
     /// Who is at which end of what.
     pub ends: Ends,
 }
@@ -190,6 +193,14 @@ impl Objects {
             keep(&mut self.labels, (info.device, info.inode), info);
         }
         keep(&mut self.descriptors, (info.pid, info.descriptor), info);
+    }
+
+    /// Takes note of how much went through a pipe: it only grows.
+    pub fn piped(&mut self, piped: &Piped) {
+        if self.piped.len() < MOST_OBJECTS {
+            let buffers = self.piped.entry((piped.device, piped.inode)).or_default();
+            *buffers = piped.buffers.max(*buffers);
+        }
     }
 
     /// Takes note of who ended a wait.
@@ -222,7 +233,7 @@ impl Objects {
 
     /// The rows of the report, longest total wait first.
     pub fn rows(self, timelines: &Timelines, symbols: &Symbols) -> Rows {
-        let Self { mut tallies, labels, descriptors, words, ends, .. } = self;
+        let Self { mut tallies, labels, descriptors, words, piped, ends, .. } = self;
         let ends = ends.join(&labels, timelines);
         let one_key = |key| one_word(one_inode(key, &labels, &ends), &words);
         let children = children(timelines);
@@ -232,7 +243,8 @@ impl Objects {
         tallies.retain(|(_, tally)| tally.waits > 0);
         tallies.sort_by(|(a, x), (b, y)| y.time.cmp(&x.time).then(a.cmp(b)));
         let (labels, descriptors) = (&labels, &descriptors);
-        let namer = Namer { timelines, symbols, labels, descriptors, words: &words, ends };
+        let namer =
+            Namer { timelines, symbols, labels, descriptors, words: &words, piped: &piped, ends };
         fold_rest(&mut tallies);
         let ids = row_ids(&keys, &tallies);
         let rows = tallies.into_iter().enumerate();

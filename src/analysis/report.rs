@@ -273,6 +273,8 @@ pub struct ProcessRow {
     pub exit: Option<ExitStatus>,
     /// Its threads' time by state.
     pub states: StateTimes,
+    /// What its threads read and wrote, summed over those of which it is known.
+    pub io: Option<Moved>,
     /// What interprets its program, where that was seen: `CPython 3.13, free-threaded: no GIL`.
     pub runtime: Option<Shown>,
     /// Whether that lets threads run at once, as far as is known.
@@ -333,6 +335,41 @@ pub struct ThreadRow {
     pub switches: Switches,
     /// How often it came back on another CPU.
     pub migrations: u64,
+    /// What it read and wrote; `None` where that was not counted: the kernel tier does.
+    pub io: Option<Moved>,
+}
+
+/// Bytes moved by `read(2)`, `write(2)` and their kin (`readv`, `pread`, `sendfile`), as the kernel counts
+/// them: of files, cached or not, of pipes, terminals, and of sockets that are read and written that way.
+/// Not by `send`, `recv`, `mmap`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Moved {
+    /// Read.
+    pub read_bytes: u64,
+    /// Written.
+    pub written_bytes: u64,
+}
+
+impl Moved {
+    /// Of several threads together.
+    pub fn sum(all: impl Iterator<Item = Self>) -> Option<Self> {
+        all.reduce(|a, b| Self {
+            read_bytes: a.read_bytes.saturating_add(b.read_bytes),
+            written_bytes: a.written_bytes.saturating_add(b.written_bytes),
+        })
+    }
+}
+
+/// How much went through a pipe since it was made, as of the end of the last thread that waited at it
+/// and had it open then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Carried {
+    /// Buffers that were put into it. A write fills whole ones and begins a new one, unless what
+    /// it has left over fits into the last one that is still there.
+    pub buffers: u64,
+    /// What they hold at most: 4 KiB each. Near the truth for large pieces; a pipe that carries many
+    /// small ones carried less.
+    pub most_bytes: u64,
 }
 
 impl ThreadRow {
@@ -423,6 +460,8 @@ pub struct Object {
     /// How long a lock was held, by all its holders together, as the replay concludes it from who
     /// waited and where; `None` for what is no lock, and where the run could not be replayed.
     pub hold_ns: Option<u64>,
+    /// How much went through a pipe; `None` for what is none, and where that was not counted.
+    pub carried: Option<Carried>,
 }
 
 /// A call site that waited.

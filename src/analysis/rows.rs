@@ -9,6 +9,7 @@ use crate::analysis::report::ExecRow;
 use crate::analysis::report::ExitStatus;
 use crate::analysis::report::Health;
 use crate::analysis::report::Host;
+use crate::analysis::report::Moved;
 use crate::analysis::report::Object;
 use crate::analysis::report::ProcessRow;
 use crate::analysis::report::Quality;
@@ -19,6 +20,7 @@ use crate::analysis::report::StateTimes;
 use crate::analysis::report::Switches;
 use crate::analysis::report::ThreadRow;
 use crate::analysis::rules::THROTTLED;
+use crate::model;
 use crate::model::Damage;
 use crate::model::Info;
 use crate::model::LostKind;
@@ -195,10 +197,14 @@ pub fn processes(trace: &dyn Trace, timelines: &Timelines) -> Vec<ProcessRow> {
     let (start, end) = timelines.window();
     let root = exit(trace, timelines);
     let mut states = vec![States::default(); timelines.processes().len()];
+    let mut io: Vec<Option<Moved>> = vec![None; timelines.processes().len()];
     for thread in timelines.threads() {
-        states[thread.process.0 as usize].add(&thread.states);
+        let process = thread.process.0 as usize;
+        states[process].add(&thread.states);
+        io[process] = Moved::sum(io[process].into_iter().chain(moved(thread)));
     }
-    let rows = timelines.processes().iter().zip(states).map(|(process, states)| ProcessRow {
+    let sums = states.into_iter().zip(io);
+    let rows = timelines.processes().iter().zip(sums).map(|(process, (states, io))| ProcessRow {
         id: process.id.0,
         pid: process.pid.0,
         ppid: process.ppid.0,
@@ -218,6 +224,7 @@ pub fn processes(trace: &dyn Trace, timelines: &Timelines) -> Vec<ProcessRow> {
             .map(ExitStatus::from_status)
             .or(root.filter(|_| timelines.root() == Some(process.id))),
         states: StateTimes(states),
+        io,
         runtime: process.runtime.as_ref().map(|runtime| {
             let free = if runtime.free_threaded { NO_GIL } else { "" };
             Shown(format!("{}{free}", runtime.name))
@@ -243,6 +250,12 @@ pub fn with_gil_after_all(processes: &mut [ProcessRow], objects: &[Object]) {
     }
 }
 
+/// What a thread read and wrote.
+fn moved(thread: &Thread) -> Option<Moved> {
+    let model::Moved { read_bytes, written_bytes, .. } = thread.moved?;
+    Some(Moved { read_bytes, written_bytes })
+}
+
 pub fn threads(timelines: &Timelines) -> Vec<ThreadRow> {
     let (start, _) = timelines.window();
     let rows = timelines.threads().iter().map(|thread| ThreadRow {
@@ -259,6 +272,7 @@ pub fn threads(timelines: &Timelines) -> Vec<ThreadRow> {
         detail: Vec::new(),
         switches: Switches { voluntary: thread.voluntary, involuntary: thread.involuntary },
         migrations: thread.migrations,
+        io: moved(thread),
     });
     rows.collect()
 }

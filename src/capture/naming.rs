@@ -380,6 +380,8 @@ fn set_stack(event: &mut Event, id: Option<StackId>) {
         | Event::Exit(_)
         | Event::Object(_)
         | Event::Word(_)
+        | Event::Moved(_)
+        | Event::Piped(_)
         | Event::Runtime(_)
         | Event::Lost(_)
         | Event::Probe(_) => {}

@@ -194,6 +194,9 @@ impl Text<'_> {
                 if object.waiters == 1 { "thr" } else { "thrs" },
                 self.paint_name(object.state, &object.label),
             )?;
+            if let Some(carried) = object.carried {
+                writeln!(self.out, "{:>12}carried at most {}", "", size(carried.most_bytes))?;
+            }
             let known = |site: &&Site| site.stack.iter().any(|frame| frame.name != TRUNCATED);
             for site in object.sites.iter().filter(known).take(2) {
                 writeln!(self.out, "{:>12}at {}", "", self.chain(&site.stack))?;

@@ -36,6 +36,10 @@ pub enum Event {
     Object(ObjectInfo),
     /// What a futex word of a process is called, and what it is part of.
     Word(WordInfo),
+    /// What a thread read and wrote.
+    Moved(Moved),
+    /// How much went through a pipe.
+    Piped(Piped),
     /// What interprets the program of a process.
     Runtime(RuntimeInfo),
     /// Records that never arrived.
@@ -60,6 +64,8 @@ impl Event {
             Self::Observation(e) => e.time,
             Self::Object(e) => e.time,
             Self::Word(e) => e.time,
+            Self::Moved(e) => e.time,
+            Self::Piped(e) => e.time,
             Self::Runtime(e) => e.time,
             Self::Lost(e) => e.to,
             Self::Probe(e) => e.time,
@@ -79,7 +85,10 @@ impl Event {
             Self::WaitStack(e) => Some(e.tid),
             Self::Observation(e) => Some(e.tid),
             Self::Probe(e) => Some(e.tid),
-            Self::Object(_) | Self::Word(_) | Self::Runtime(_) | Self::Lost(_) => None,
+            Self::Moved(e) => Some(e.tid),
+            Self::Object(_) | Self::Word(_) | Self::Piped(_) | Self::Runtime(_) | Self::Lost(_) => {
+                None
+            }
         }
     }
 }
@@ -328,6 +337,38 @@ pub struct Books {
     pub cpu: Option<Nanos>,
     /// Time ready and waiting for a CPU as the scheduler counts it, ns.
     pub queued: Option<Nanos>,
+}
+
+/// What a thread read and wrote, as of its end or that of the recording.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Moved {
+    /// When.
+    pub time: Nanos,
+    /// The thread.
+    pub tid: Tid,
+    /// Bytes that it read by `read` and its kin, from whatever: files, pipes, terminals, and sockets
+    /// that are read that way (not by `recv`).
+    pub read_bytes: u64,
+    /// Bytes that it wrote likewise.
+    pub written_bytes: u64,
+}
+
+/// How much went through a pipe, as of the end of a thread that waited at it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piped {
+    /// When.
+    pub time: Nanos,
+    /// Its device, as of its [`ObjectInfo`].
+    pub device: u32,
+    /// Its inode.
+    pub inode: u64,
+    /// Buffers of at most [`Piped::BUFFER`] bytes that were ever put into it.
+    pub buffers: u64,
+}
+
+impl Piped {
+    /// What a buffer of a pipe holds at most: a page.
+    pub const BUFFER: u64 = 4096;
 }
 
 /// A look at a running thread.

@@ -2,6 +2,7 @@
 
 use super::Books;
 use super::Exec;
+use super::Moved;
 use super::Nanos;
 use super::Pid;
 use super::ProcessId;
@@ -43,6 +44,8 @@ pub struct Thread {
     pub recovered: u64,
     /// The kernel's own counts.
     pub books: Books,
+    /// What it read and wrote, where that was counted.
+    pub moved: Option<Moved>,
 }
 
 impl Thread {
@@ -68,6 +71,7 @@ impl Thread {
             migrations: 0,
             recovered: 0,
             books: Books::default(),
+            moved: None,
         }
     }
 

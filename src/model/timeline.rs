@@ -181,6 +181,11 @@ impl Timelines {
                 self.progress[thread.0 as usize].seen = Some(*seen);
                 Some(thread)
             }
+            Event::Moved(moved) => {
+                let thread = self.thread_of(moved.tid)?;
+                self.threads[thread.0 as usize].moved = Some(*moved);
+                Some(thread)
+            }
             Event::Lost(lost) => {
                 if lost.what == super::LostKind::File {
                     self.holes.add(lost.from, lost.to);
@@ -197,6 +202,7 @@ impl Timelines {
             | Event::WaitStack(_)
             | Event::Probe(_)
             | Event::Object(_)
+            | Event::Piped(_)
             | Event::Word(_) => self.thread_of(event.tid()?),
         }
     }

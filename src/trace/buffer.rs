@@ -144,7 +144,11 @@ pub(super) fn order(event: &Event) -> (Nanos, u8) {
         Event::Start(_) => 0,
         Event::Exec(_) => 1,
         Event::Rename(_) => 2,
-        Event::Object(_) | Event::Word(_) | Event::Runtime(_) => 3,
+        Event::Object(_)
+        | Event::Word(_)
+        | Event::Moved(_)
+        | Event::Piped(_)
+        | Event::Runtime(_) => 3,
         Event::Interval(_) => 4,
         Event::Gap(_) => 5,
         Event::WaitStack(_) => 6,

@@ -39,6 +39,8 @@ pub(super) fn kind_of(event: &Event) -> ChunkKind {
         | Event::Exit(_)
         | Event::Object(_)
         | Event::Word(_)
+        | Event::Moved(_)
+        | Event::Piped(_)
         | Event::Runtime(_)
         | Event::Lost(_) => ChunkKind::Lifecycle,
         Event::Sample(_) | Event::WaitStack(_) | Event::Observation(_) => ChunkKind::Samples,
@@ -83,6 +85,8 @@ impl EventEncoder {
             | Event::Exit(_)
             | Event::Object(_)
             | Event::Word(_)
+            | Event::Moved(_)
+            | Event::Piped(_)
             | Event::Runtime(_)
             | Event::Lost(_) => self.lifecycle(event),
         }
@@ -256,6 +260,16 @@ impl EventEncoder {
                 self.out.string(e.label.as_bytes());
             }
             Event::Word(e) => self.word(e),
+            Event::Moved(e) => {
+                self.tid(e.tid.0);
+                self.out.varint(e.read_bytes);
+                self.out.varint(e.written_bytes);
+            }
+            Event::Piped(e) => {
+                self.out.varint(e.inode);
+                self.out.varint(e.device.into());
+                self.out.varint(e.buffers);
+            }
             Event::Runtime(e) => {
                 self.tid(e.pid.0);
                 self.out.string(e.name.as_bytes());
@@ -337,6 +351,8 @@ fn lifecycle_tag(event: &Event) -> (u8, u8) {
         },
         Event::Object(_) => (OBJECT, 0),
         Event::Word(e) => (WORD, u8::from(e.backing.is_some()) | u8::from(e.gil.is_some()) << 1),
+        Event::Moved(_) => (MOVED, 0),
+        Event::Piped(_) => (PIPED, 0),
         Event::Runtime(e) => (RUNTIME, e.free_threaded.into()),
         Event::Lost(e) => (LOST, e.cpu.is_some().into()),
         _ => (EXEC, 0),

@@ -14,6 +14,7 @@ mod gil;
 mod interpreters;
 mod labels;
 mod passing;
+mod pools;
 mod processes;
 mod program;
 mod python;

@@ -354,6 +354,46 @@ fn workers(file: &str, packs: u64) -> MemoryTrace {
     play.finish()
 }
 
+/// What the workers read and wrote is said where it was counted, and what the pipe between them
+/// carried; the sums are those of the threads.
+#[test]
+fn what_workers_hand_over_is_said_in_bytes() {
+    let mut trace = workers("multiprocessing/queues.py", 30 * MS);
+    silent_of_bytes(&trace);
+    let moved = |event: &Event| match event {
+        Event::Exit(exit) if exit.pid.0 >= 200 => Some(Event::Moved(timesink::model::Moved {
+            time: exit.time,
+            tid: exit.tid,
+            read_bytes: u64::from(exit.pid.0) * 1_000_000,
+            written_bytes: 12_345,
+        })),
+        _ => None,
+    };
+    let all = std::mem::take(&mut trace.events).into_iter();
+    trace.events = all.flat_map(|event| moved(&event).into_iter().chain([event])).collect();
+    let report = report(&trace);
+    let finding = fires(&report, "pickling");
+    let text = &finding.text;
+    assert!(text.contains("(300) read 300 MB and wrote 12.3 kB"), "{text}");
+    assert!(text.contains("(200) read 200 MB"), "{text}");
+    let of = |what: &str| finding.evidence.iter().find(|proof| proof.what.starts_with(what));
+    assert_eq!(of("read by them").map(|proof| (proof.value, proof.unit)), Some((5e8, "bytes")));
+    for process in &report.processes {
+        let threads = report.threads.iter().filter(|thread| thread.process == process.id);
+        assert_eq!(
+            process.io,
+            timesink::analysis::Moved::sum(threads.filter_map(|thread| thread.io))
+        );
+    }
+}
+
+fn silent_of_bytes(trace: &MemoryTrace) {
+    let report = report(trace);
+    let text = &fires(&report, "pickling").text;
+    assert!(!text.contains("read"), "{text}");
+    assert!(report.threads.iter().all(|thread| thread.io.is_none()));
+}
+
 #[test]
 fn processes_that_pack_what_they_hand_over_are_told_from_those_that_work() {
     let much = report(&workers("multiprocessing/queues.py", 30 * MS));

@@ -144,6 +144,7 @@ fn objects(waits: &Waits, symbols: &Symbols) -> Vec<Object> {
                 holders: Vec::new(),
                 not_blamed: NotBlamed::default(),
                 hold_ns: None,
+                carried: None,
             }
         })
         .collect();
@@ -188,6 +189,7 @@ fn thread_rows(timelines: &Timelines) -> Vec<ThreadRow> {
         detail: Vec::new(),
         switches: Switches { voluntary: thread.voluntary, involuntary: thread.involuntary },
         migrations: thread.migrations,
+        io: None,
     };
     timelines.threads().iter().map(row).collect()
 }
@@ -212,6 +214,7 @@ fn process_rows(timelines: &Timelines) -> Vec<ProcessRow> {
             alive: process.alive,
             exit: process.status.map(ExitStatus::from_status),
             states: StateTimes(states),
+            io: None,
             runtime: None,
             free_threaded: false,
             model: ConcurrencyModel::default(),

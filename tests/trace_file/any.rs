@@ -173,6 +173,12 @@ fn lifecycle() -> impl Strategy<Value = Event> {
                 });
                 Event::Word(WordInfo { time, pid, address, symbol, backing, gil })
             }),
+        (time(), tid(), number(), number()).prop_map(|(time, tid, read_bytes, written_bytes)| {
+            Event::Moved(Moved { time, tid, read_bytes, written_bytes })
+        }),
+        (time(), small(), number(), number()).prop_map(|(time, device, inode, buffers)| {
+            Event::Piped(Piped { time, device, inode, buffers })
+        }),
         (time(), pid(), text(), proptest::bool::ANY).prop_map(
             |(time, pid, name, free_threaded)| {
                 Event::Runtime(RuntimeInfo { time, pid, name, free_threaded })

@@ -57,6 +57,8 @@ pub fn kind(event: &Event) -> &'static str {
         Event::Observation(_) => "observation",
         Event::Object(_) => "object",
         Event::Word(_) => "word",
+        Event::Moved(_) => "moved",
+        Event::Piped(_) => "piped",
         Event::Runtime(_) => "runtime",
         Event::Lost(_) => "lost",
         Event::Probe(_) => "probe",
@@ -173,6 +175,8 @@ pub fn events() -> Vec<Event> {
             }),
             gil: Some(0x55d0_1000),
         }),
+        Event::Moved(Moved { time, tid, read_bytes: 1 << 33, written_bytes: 12 }),
+        Event::Piped(Piped { time, device: 12, inode: 77, buffers: 1 << 20 }),
         Event::Runtime(RuntimeInfo { time, pid, name: text("CPython 3.13"), free_threaded: true }),
         Event::Rename(Rename { time, tid, name: Text::new(*b"\xffx\n") }),
         Event::Exec(Exec {

@@ -87,6 +87,9 @@ pub const THREAD_DEAD: u32 = 2;
 /// `Thread::flags`: met while it lived.
 pub const THREAD_FOUND: u32 = 4;
 
+/// [`Books`]: this kernel does not count bytes.
+pub const BOOKS_UNCOUNTED: u64 = u64::MAX;
+
 /// `call_class`: the first argument is a descriptor.
 pub const CALL_FD: u8 = 1;
 /// `call_class`: the first argument names the object.
@@ -285,7 +288,7 @@ layouts! {
         dev: u32,
     }
     /// The kernel's own counts for a thread.
-    Books, 48, {
+    Books, 64, {
         /// Voluntary switches.
         voluntary: u64,
         /// Involuntary switches.
@@ -298,6 +301,19 @@ layouts! {
         cpu_ns: u64,
         /// Time in the run queue.
         queued_ns: u64,
+        /// Bytes read by `read` and its kin, whatever the file; [`BOOKS_UNCOUNTED`].
+        read_bytes: u64,
+        /// And written.
+        written_bytes: u64,
+    }
+    /// A pipe, at the end of a thread that waited there.
+    Piped, 16, {
+        /// Its inode; 0: none.
+        inode: u64,
+        /// Its device (kernel encoding).
+        dev: u32,
+        /// Buffers of at most a page that were ever put into it.
+        buffers: u32,
     }
     /// Intervals lost because a ring was full.
     Gap, 24, {
@@ -334,7 +350,7 @@ layouts! {
         dev: u32,
     }
     /// A thread at its end, or at the end of the recording.
-    ExitEvent, 248, {
+    ExitEvent, 328, {
         /// See [`Header`]; flags `EXIT_*`.
         h: Header,
         /// Status word, of the last thread.
@@ -349,9 +365,11 @@ layouts! {
         want: Want,
         /// The open interval; `off_ns` 0: it was on a CPU.
         open: Interval,
+        /// Pipes that it waited at and has open.
+        pipes: [Piped; 4],
     }
     /// A thread that ran already when it was put into the tree.
-    FoundEvent, 96, {
+    FoundEvent, 112, {
         /// See [`Header`].
         h: Header,
         /// The thread that made it.

@@ -11,13 +11,16 @@ use super::words::Sort;
 use super::words::Words;
 use crate::analysis::ends::Joined;
 use crate::analysis::names;
+use crate::analysis::report::Carried;
 use crate::analysis::report::NotBlamed;
 use crate::analysis::report::Object;
 use crate::analysis::report::Site;
 use crate::model::FastMap;
+use crate::model::FdKind;
 use crate::model::Nanos;
 use crate::model::ObjectInfo;
 use crate::model::Pid;
+use crate::model::Piped;
 use crate::model::ProcessId;
 use crate::model::StackId;
 use crate::model::State;
@@ -42,6 +45,7 @@ pub(super) struct Namer<'a> {
     pub labels: &'a FastMap<(u32, u64), ObjectInfo>,
     pub descriptors: &'a FastMap<(Pid, u32), ObjectInfo>,
     pub words: &'a Words,
+    pub piped: &'a FastMap<(u32, u64), u64>,
     pub ends: Joined<'a>,
 }
 
@@ -78,6 +82,7 @@ impl Namer<'_> {
             holders: Vec::new(),
             not_blamed: NotBlamed::default(),
             hold_ns: None,
+            carried: self.carried(key),
         }
     }
 
@@ -151,6 +156,13 @@ impl Namer<'_> {
             What::Shared(device, inode, offset) => Some(self.words.label((device, inode, offset))),
             _ => self.symbol(key),
         }
+    }
+
+    /// How much went through it, if it is a pipe.
+    fn carried(&self, key: Key) -> Option<Carried> {
+        let What::Inode(FdKind::Pipe, device, inode) = key.what else { return None };
+        let &buffers = self.piped.get(&(device, inode))?;
+        Some(Carried { buffers, most_bytes: buffers.saturating_mul(Piped::BUFFER) })
     }
 
     /// The thread whose end is waited for.

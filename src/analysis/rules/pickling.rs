@@ -4,16 +4,20 @@ use super::Evidence;
 use super::Rule;
 use super::words;
 use crate::analysis::report::Finding;
+use crate::analysis::report::Moved;
+use crate::analysis::report::Object;
 use crate::analysis::report::ProcessRow;
 use crate::analysis::report::Severity;
 use crate::model::Nanos;
+use std::fmt::Write;
 
 pub const RULE: Rule = Rule {
     id: "pickling",
     title: "processes that pack and unpack what they hand each other (pickle)",
     reports: "The part of the CPU time of Python processes that share work (`multiprocessing`, \
-              `ProcessPoolExecutor`) in which they packed or unpacked objects, by CPU samples. How many bytes \
-              that were is not measured.",
+              `ProcessPoolExecutor`) in which they packed or unpacked objects, by CPU samples; and how many \
+              bytes they read and wrote meanwhile (kernel tier): those of the objects, and of the files that \
+              they read.",
     matters: "arguments and results are packed, copied through a pipe and unpacked: of large ones that takes \
               longer than the work on them",
     try_this: "Send less: names and ranges instead of data, sums instead of lists. Give each worker what is \
@@ -28,6 +32,9 @@ const LEAST: f64 = 0.05;
 const MUCH: f64 = 0.15;
 /// Fewer samples of it than this are chance, or no matter, ns of CPU time.
 const LEAST_PICKLED: u64 = 15_000_000;
+
+/// A pipe that was waited at less often than this is none that work goes through.
+const FEWEST_WAITS: u64 = 5;
 
 /// CPU time of one process by samples: all of it, and the part in pickle.
 struct Time<'a> {
@@ -58,12 +65,13 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
         .collect();
     let text = format!(
         "{} of the CPU time of {} Python processes that share work ({} of {}) went into packing and unpacking what \
-         they hand each other: {}.",
+         they hand each other: {}.{}",
         words::percent(share),
         all.len(),
         Nanos(pickled),
         Nanos(sampled),
         most.join(", "),
+        moved(evidence, &all),
     );
     let severity = if share >= MUCH { Severity::Cost } else { Severity::Note };
     let title = format!("{} of the processes' CPU time is pickling", words::percent(share));
@@ -71,7 +79,49 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
         .found(severity, title, text)
         .with_time("pickling", pickled)
         .with_share("of their CPU time", share);
-    vec![finding]
+    let io = Moved::sum(all.iter().filter_map(|time| time.process.io));
+    vec![match io {
+        Some(io) => finding
+            .with("read by them, files included", io.read_bytes as f64, "bytes")
+            .with("written by them, files included", io.written_bytes as f64, "bytes"),
+        None => finding,
+    }]
+}
+
+/// How many bytes they took and gave, and what the pipes between them carried.
+fn moved(evidence: &Evidence, all: &[Time]) -> String {
+    let mut known: Vec<(&ProcessRow, Moved)> =
+        all.iter().filter_map(|time| Some((time.process, time.process.io?))).collect();
+    known.sort_by_key(|(process, io)| (std::cmp::Reverse(io.read_bytes), process.id));
+    let said = known.iter().take(3).map(|(process, io)| {
+        let life = Nanos(process.end_ns - process.start_ns).as_secs_f64().max(1e-9);
+        let all = io.read_bytes.saturating_add(io.written_bytes);
+        format!(
+            "`{}` ({}) read {} and wrote {} ({}/s)",
+            process.name,
+            process.pid,
+            words::bytes(io.read_bytes),
+            words::bytes(io.written_bytes),
+            words::bytes((all as f64 / life) as u64),
+        )
+    });
+    let said: Vec<String> = said.collect();
+    if said.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(" By `read` and `write`, files included: {}.", said.join(", "));
+    let pipes = evidence.report.objects.iter().filter(|object| object.waits >= FEWEST_WAITS);
+    let of = |object: &'_ Object| Some((object.label.clone(), object.carried?.most_bytes));
+    let mut pipes: Vec<(String, u64)> = pipes.filter_map(of).collect();
+    pipes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let carried = pipes.iter().take(2);
+    let carried: Vec<String> = carried
+        .map(|(label, most)| format!("at most {} through `{label}`", words::bytes(*most)))
+        .collect();
+    if !carried.is_empty() {
+        let _ = write!(text, " Of it went {}.", carried.join(" and "));
+    }
+    text
 }
 
 /// Of a process that was seen to share work with others.

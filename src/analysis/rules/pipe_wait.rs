@@ -23,10 +23,11 @@ fn check(evidence: &Evidence) -> Vec<Finding> {
     let part = words::percent(waited.share);
     let place = waited.place();
     let text = format!(
-        "{part} of the critical path ({}) is waiting for {}{}.",
+        "{part} of the critical path ({}) is waiting for {}{}.{}",
         waited.time,
         object.label,
         words::inside(&waited.chain),
+        words::carried(object),
     );
     let title = "the run waits for the other end of a pipe".to_owned();
     let finding = waited.found(&RULE, evidence, "", title, text);

@@ -83,6 +83,24 @@ pub fn threads(evidence: &Evidence, ids: impl Iterator<Item = u32>) -> String {
     }
 }
 
+/// "980 bytes", "12.3 kB", "105 MB".
+pub fn bytes(n: u64) -> String {
+    let (value, unit) = match n {
+        0..1_000 => return count(n, "byte"),
+        1_000..1_000_000 => (n as f64 / 1e3, "kB"),
+        1_000_000..1_000_000_000 => (n as f64 / 1e6, "MB"),
+        _ => (n as f64 / 1e9, "GB"),
+    };
+    let digits = usize::from(value < 99.95) + usize::from(value < 9.995);
+    format!("{value:.digits$} {unit}")
+}
+
+/// " It carried at most 105 MB.", of a pipe; empty where that was not counted.
+pub fn carried(object: &Object) -> String {
+    let most = object.carried.map(|carried| bytes(carried.most_bytes));
+    most.map_or_else(String::new, |most| format!(" It carried at most {most}."))
+}
+
 /// "1 thread waits", "4 threads wait".
 pub fn they(n: u64, what: &str, verb: &str) -> String {
     if n == 1 { format!("1 {what} {verb}s") } else { format!("{n} {what}s {verb}") }
@@ -257,6 +275,24 @@ pub fn spot_of(evidence: &Evidence, state: State) -> Option<(Vec<String>, u64)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_have_three_digits() {
+        let said = [1, 999, 1_000, 12_345, 99_960, 999_499, 105_279_488, 5_980_160, 2_300_000_000];
+        let said: Vec<String> = said.into_iter().map(bytes).collect();
+        let expected = [
+            "1 byte",
+            "999 bytes",
+            "1.00 kB",
+            "12.3 kB",
+            "100 kB",
+            "999 kB",
+            "105 MB",
+            "5.98 MB",
+            "2.30 GB",
+        ];
+        assert_eq!(said, expected);
+    }
 
     #[test]
     fn names_that_several_have_are_counted() {

@@ -2,6 +2,7 @@
 //! exec and the mappings would have told.
 
 use super::KernelSource;
+use super::convert;
 use super::os;
 use crate::capture::CaptureError;
 use crate::capture::naming::Job;
@@ -10,6 +11,7 @@ use crate::model::Books;
 use crate::model::Event;
 use crate::model::Exec;
 use crate::model::FastMap;
+use crate::model::Moved;
 use crate::model::Nanos;
 use crate::model::Pid;
 use crate::model::Record;
@@ -28,13 +30,13 @@ const MOST_WALKS: usize = 64;
 
 /// The kernel's counts of found threads, as of when they were found: what came before is not ours.
 #[derive(Debug, Default)]
-pub struct Bases(FastMap<Tid, Books>);
+pub struct Bases(FastMap<Tid, (Books, Option<Moved>)>);
 
 impl Bases {
     /// Takes off what a found thread had when it was found. `ended`: it will not be asked again.
     pub fn since_found(&mut self, tid: Tid, mut books: Books, ended: bool) -> Books {
         let base = if ended { self.0.remove(&tid) } else { self.0.get(&tid).copied() };
-        let Some(base) = base else { return books };
+        let Some((base, _)) = base else { return books };
         let less = |now: &mut Option<u64>, then: Option<u64>| {
             *now = now.map(|now| now.saturating_sub(then.unwrap_or(0)));
         };
@@ -45,6 +47,15 @@ impl Bases {
         books.cpu = books.cpu.map(|cpu| cpu - base.cpu.unwrap_or_default());
         books.queued = books.queued.map(|queued| queued - base.queued.unwrap_or_default());
         books
+    }
+
+    /// The same of what it read and wrote; to be asked first.
+    pub fn moved_since_found(&self, mut moved: Moved) -> Moved {
+        if let Some((_, Some(base))) = self.0.get(&moved.tid) {
+            moved.read_bytes = moved.read_bytes.saturating_sub(base.read_bytes);
+            moved.written_bytes = moved.written_bytes.saturating_sub(base.written_bytes);
+        }
+        moved
     }
 }
 
@@ -80,7 +91,8 @@ impl KernelSource {
         }
         for thread in &found {
             let tid = Tid(thread.h.tid);
-            self.bases.0.insert(tid, super::convert::books(&thread.books));
+            let moved = convert::moved(thread.h.time, tid.0, &thread.books);
+            self.bases.0.insert(tid, (convert::books(&thread.books), moved));
             self.living.begin(Pid(thread.h.pid));
         }
         self.tell(in_order(found), sink);
@@ -182,7 +194,11 @@ mod tests {
         let then = Books { runs: Some(5), cpu: Some(Nanos(100)), ..Books::default() };
         let now = Books { runs: Some(7), cpu: Some(Nanos(130)), ..Books::default() };
         let mut bases = Bases::default();
-        bases.0.insert(Tid(1), then);
+        let moved =
+            |read_bytes| Moved { time: Nanos(9), tid: Tid(1), read_bytes, written_bytes: 5 };
+        bases.0.insert(Tid(1), (then, Some(moved(70))));
+        let since = bases.moved_since_found(moved(100));
+        assert_eq!((since.read_bytes, since.written_bytes), (30, 0));
         let since = bases.since_found(Tid(1), now, true);
         assert_eq!((since.runs, since.cpu), (Some(2), Some(Nanos(30))));
         assert_eq!(bases.since_found(Tid(1), now, true), now, "another thread of that id");

@@ -8,6 +8,7 @@ use crate::model::Gap;
 use crate::model::Interval;
 use crate::model::Left;
 use crate::model::Marks;
+use crate::model::Moved;
 use crate::model::Nanos;
 use crate::model::Text;
 use crate::model::Tid;
@@ -157,6 +158,13 @@ pub fn books(books: &layout::Books) -> Books {
         cpu: Some(Nanos(books.cpu_ns)),
         queued: counted.then_some(Nanos(books.queued_ns)),
     }
+}
+
+/// What a thread read and wrote; `None` where this kernel does not count that.
+pub fn moved(time: u64, tid: u32, books: &layout::Books) -> Option<Moved> {
+    let layout::Books { read_bytes, written_bytes, .. } = *books;
+    let counted = read_bytes != layout::BOOKS_UNCOUNTED;
+    counted.then_some(Moved { time: Nanos(time), tid: Tid(tid), read_bytes, written_bytes })
 }
 
 /// A path from its components, innermost first, each ended by a NUL.

@@ -19,6 +19,7 @@ use crate::model::LostKind;
 use crate::model::Nanos;
 use crate::model::ObjectInfo;
 use crate::model::Pid;
+use crate::model::Piped;
 use crate::model::Record;
 use crate::model::Rename;
 use crate::model::Sample;
@@ -328,6 +329,15 @@ fn end_of_thread(
         flags if flags & layout::EXIT_LAST != 0 => ExitKind::Process { status: Some(event.status) },
         _ => ExitKind::Thread,
     };
+    for pipe in event.pipes.iter().filter(|pipe| pipe.inode != 0) {
+        let layout::Piped { inode, dev: device, buffers } = *pipe;
+        let buffers = buffers.into();
+        sink(Record::Event(Event::Piped(Piped { time, device, inode, buffers })));
+    }
+    let moved = convert::moved(event.h.time, event.h.tid, &event.books);
+    if let Some(moved) = moved.map(|moved| bases.moved_since_found(moved)) {
+        sink(Record::Event(Event::Moved(moved)));
+    }
     let books = convert::books(&event.books);
     let books = bases.since_found(tid, books, how != ExitKind::Alive);
     sink(Record::Event(Event::Exit(Exit { time, tid, pid: Pid(event.h.pid), how, books })));

@@ -15,9 +15,11 @@ use crate::model::ExitKind;
 use crate::model::FdKind;
 use crate::model::Lost;
 use crate::model::LostKind;
+use crate::model::Moved;
 use crate::model::Nanos;
 use crate::model::ObjectInfo;
 use crate::model::Pid;
+use crate::model::Piped;
 use crate::model::ProbeEvent;
 use crate::model::ProbeKind;
 use crate::model::Rename;
@@ -70,6 +72,18 @@ impl Events {
                 cpu: if detail & 1 == 0 { None } else { Some(self.input.varint_u16()?) },
             }),
             WORD => Event::Word(self.word(time, detail)?),
+            MOVED => Event::Moved(Moved {
+                time,
+                tid: Tid(self.tid()?),
+                read_bytes: self.input.varint()?,
+                written_bytes: self.input.varint()?,
+            }),
+            PIPED => Event::Piped(Piped {
+                time,
+                inode: self.input.varint()?,
+                device: self.input.varint_u32()?,
+                buffers: self.input.varint()?,
+            }),
             RUNTIME => Event::Runtime(RuntimeInfo {
                 time,
                 pid: Pid(self.tid()?),
