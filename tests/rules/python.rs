@@ -179,6 +179,43 @@ fn a_blocked_loop_says_in_which_function_and_line() {
     assert_eq!(model.runtime.as_deref(), Some("asyncio"));
 }
 
+/// A thread would compete with the loop for the GIL.
+#[test]
+fn a_loop_that_computes_is_told_to_do_so_in_a_process() {
+    let report = report(&asyncio(&[Turn::Compute; 7]));
+    let advice = &fires(&report, "blocked-event-loop").advice;
+    assert!(advice.contains("ProcessPoolExecutor"), "{advice}");
+}
+
+/// Two workers of a pool that ask so long and compute so long.
+fn pool_of_processes(asks: u64, computes: u64) -> MemoryTrace {
+    let mut play = Play::new();
+    let pool = "/usr/lib/python3.11/multiprocessing/pool.py";
+    let (map, worker) = (format!("{pool}:Pool._handle_results"), format!("{pool}:worker"));
+    for pid in [200, 300] {
+        play.0.process(pid, MAIN, b"/usr/bin/python3", &["python3"]);
+        play.sleep(pid, asks, &["py:main", &worker, "py:ask"]);
+        play.run(pid, computes, &["py:main", &worker, "py:work"]);
+        play.0.end(pid, pid, Some(0));
+    }
+    play.sleep(MAIN, asks + computes, &["py:main", &map]);
+    play.run(MAIN, MS, &["py:main", &map]);
+    play.finish()
+}
+
+#[test]
+fn processes_that_mostly_wait_could_be_threads() {
+    let of = |asks, computes| {
+        let report = report(&pool_of_processes(asks, computes));
+        fires(&report, "model").text.clone()
+    };
+    let waits = of(95 * MS, 5 * MS);
+    assert!(waits.contains("timers for 95 % of their lives"), "{waits}");
+    assert!(waits.contains("threads or asyncio would do that"), "{waits}");
+    let computes = of(5 * MS, 95 * MS);
+    assert!(!computes.contains("asyncio"), "{computes}");
+}
+
 #[test]
 fn a_blocked_loop_names_the_tasks_that_block_it() {
     let mut play = Play::new();
@@ -335,7 +372,9 @@ fn many_threads_that_wait_could_be_tasks_of_a_loop() {
         }
         fires(&report(&play.join(&tids)), "model").text.clone()
     };
-    assert!(of(300).contains("tasks of one event loop"), "{}", of(300));
+    let many = of(300);
+    assert!(many.contains("301 threads that wait for"), "{many}");
+    assert!(many.contains("tasks of one event loop"), "{many}");
     assert!(!of(20).contains("event loop"));
 }
 

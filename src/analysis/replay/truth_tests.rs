@@ -125,6 +125,23 @@ fn a_pipeline_is_as_fast_as_its_slowest_stage() {
     predicts(&before, "thread:worker-2*4", &world(5_000, 8_000), 0.02);
 }
 
+/// Workers that take jobs from one queue, which the main thread fills before it joins them.
+#[test]
+fn a_pool_takes_its_jobs_from_one_queue() {
+    let pool = |workers: usize| {
+        let job = [Wait(0), Sleep(10_000, "job")];
+        let mut world = World::of(vec![job.repeat(48 / workers); workers]);
+        let (spawns, joins) = world.0[0].split_at(workers);
+        let give = [Sleep(100, "give"), Signal(0)].repeat(48);
+        world.0[0] = [spawns, &give, joins].concat();
+        world
+    };
+    let before = pool(4);
+    predicts(&before, "threads=4", &before, 0.001);
+    predicts(&before, "threads=8", &pool(8), 0.05);
+    predicts(&before, "threads=2", &pool(2), 0.05);
+}
+
 #[test]
 fn a_barrier_waits_for_the_slowest() {
     let world = |light: u64, heavy: u64| {

@@ -22,6 +22,10 @@ pub fn with_workers(
     work: Work,
 ) -> Result<(Model, Vec<usize>), String> {
     let mut changed = model.clone();
+    // As many as there were do what they did: who took which piece of work is known.
+    if count == workers.len() {
+        return Ok((changed, workers.to_vec()));
+    }
     let edged = workers
         .iter()
         .filter_map(|&w| model.streams.get(w))
@@ -66,8 +70,9 @@ fn alone(kind: Kind) -> bool {
     )
 }
 
-/// All that the workers do, in as many equal parts. Cut where no lock is held: before a wait if
-/// there are any, else anywhere.
+/// All that the workers do, in as many equal parts. Cut where no lock is held: between two operations
+/// if they wait for each other at all (not only before a wait: from a queue that is full a worker takes
+/// its next job without one), else anywhere.
 fn deal(model: &Model, workers: &[usize], count: usize) -> Vec<Vec<Op>> {
     let streams = || workers.iter().filter_map(|&w| model.streams.get(w));
     let ops = || streams().flat_map(|stream| &stream.ops);
@@ -78,7 +83,7 @@ fn deal(model: &Model, workers: &[usize], count: usize) -> Vec<Vec<Op>> {
     let limit = |share: usize| (u128::from(total) * (share as u128 + 1) / count as u128) as u64;
     for op in ops() {
         let mut op = *op;
-        if held == 0 && stops && matches!(op.kind, Kind::Acquire | Kind::Wait | Kind::Take) {
+        if held == 0 && stops {
             while share + 1 < count && done >= limit(share) {
                 share += 1;
             }

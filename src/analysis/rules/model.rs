@@ -193,12 +193,13 @@ fn better_for_python(evidence: &Evidence, process: &ProcessRow, kind: &str) -> O
     };
     match kind {
         "threads" | "fork-join" | "thread-pool" if python && threads.len() >= MANY => {
-            let idle = busy(&process.states.0) < 0.1;
-            idle.then(|| {
+            let busy = busy(&process.states.0);
+            (busy < 0.1).then(|| {
                 format!(
-                    " {} threads that mostly wait could be tasks of one event loop (asyncio), with less \
-                     memory and fewer switches.",
-                    threads.len()
+                    " {} threads that wait for {} of their lives could be tasks of one event loop (asyncio), \
+                     with less memory and fewer switches.",
+                    threads.len(),
+                    words::percent(1.0 - busy),
                 )
             })
         }
@@ -209,11 +210,13 @@ fn better_for_python(evidence: &Evidence, process: &ProcessRow, kind: &str) -> O
             }
             let asks: Nanos =
                 [State::Network, State::Disk, State::Sleep].map(|s| states[s]).into_iter().sum();
-            let waits = asks.share_of(states.total()) > 0.5 && busy(&states) < 0.2;
-            waits.then(|| {
-                " They mostly wait for I/O or timers, which lets go of the GIL: threads or asyncio would do \
-                 that without the cost of processes."
-                    .to_owned()
+            let share = asks.share_of(states.total());
+            (share > 0.5 && busy(&states) < 0.2).then(|| {
+                format!(
+                    " They wait for I/O or timers for {} of their lives, which lets go of the GIL: threads or \
+                     asyncio would do that without the cost of processes.",
+                    words::percent(share)
+                )
             })
         }
         _ => None,
