@@ -281,6 +281,7 @@ fn gains(text: &mut String, all: &[Series]) {
          computes); Kendall's tau {tau} (pairs closer than {TIE} left out).\n",
         pairs.len()
     );
+    coverage(text, all);
     let count = |promised: bool, real: bool| {
         pairs.iter().filter(|(p, r)| (*p >= HELPS) == promised && (*r >= HELPS) == real).count()
     };
@@ -288,4 +289,16 @@ fn gains(text: &mut String, all: &[Series]) {
     line!(text, "| | really helps | really does not |\n|---|---:|---:|");
     line!(text, "| promised to help | {} | {} |", count(true, true), count(true, false));
     line!(text, "| promised not to | {} | {} |", count(false, true), count(false, false));
+}
+
+fn coverage(text: &mut String, all: &[Series]) {
+    let covered = all.iter().flat_map(|s| s.changes().filter_map(|(index, _)| s.covered(index)));
+    let covered: Vec<bool> = covered.collect();
+    line!(
+        text,
+        "The real speedup lies within the promised interval (between the medians of its ends) for {} \
+         of {} changes.\n",
+        covered.iter().filter(|&&within| within).count(),
+        covered.len()
+    );
 }

@@ -34,6 +34,8 @@ pub struct Gains {
     pub real: Vec<f64>,
     /// Speedups that were promised.
     pub promised: Vec<f64>,
+    /// The intervals of those that have one.
+    pub intervals: Vec<(f64, f64)>,
     /// Why the last round promised nothing.
     pub refused: Option<String>,
 }
@@ -137,7 +139,10 @@ impl Series {
         }
         for (change, gains) in self.workload.changes.iter().zip(&mut self.gains) {
             match checks::predicted(change, recording) {
-                Ok(promised) => gains.promised.push(promised),
+                Ok(promise) => {
+                    gains.promised.push(promise.speedup);
+                    gains.intervals.extend(promise.interval);
+                }
                 Err(why) => gains.refused = Some(why),
             }
         }
@@ -163,6 +168,13 @@ impl Series {
     pub fn promised(&self, index: usize) -> Option<f64> {
         let promised = &self.gains[index].promised;
         (!promised.is_empty()).then(|| median(promised))
+    }
+
+    /// Whether the real speedup lies in the interval, between the median low and high end.
+    pub fn covered(&self, index: usize) -> Option<bool> {
+        let (real, intervals) = (self.real(index)?, &self.gains[index].intervals);
+        let (low, high): (Vec<f64>, Vec<f64>) = intervals.iter().copied().unzip();
+        (!intervals.is_empty()).then(|| (median(&low)..=median(&high)).contains(&real))
     }
 
     /// Its changes with what came of them.

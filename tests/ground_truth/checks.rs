@@ -292,8 +292,17 @@ pub fn resolved(change: &Change, report: &Value) -> Option<String> {
     Some(format!("{kind}:{id}*{factor}"))
 }
 
+/// A speedup with its interval.
+#[derive(Clone, Copy)]
+pub struct Promise {
+    /// What is promised.
+    pub speedup: f64,
+    /// From, to; `None` where none is said.
+    pub interval: Option<(f64, f64)>,
+}
+
 /// The speedup that the replay predicts; what it said instead if it does not.
-pub fn predicted(change: &Change, recording: &Recording) -> Result<f64, String> {
+pub fn predicted(change: &Change, recording: &Recording) -> Result<Promise, String> {
     let name = resolved(change, &recording.report)
         .ok_or_else(|| format!("{}: there is no such object", change.name))?;
     let answer = whatif(&recording.trace(), &name);
@@ -305,13 +314,16 @@ pub fn predicted(change: &Change, recording: &Recording) -> Result<f64, String> 
 }
 
 /// The speedup in whatever row of an answer is about this change.
-fn speedup(answer: &Value, change: &str) -> Option<f64> {
+fn speedup(answer: &Value, change: &str) -> Option<Promise> {
     match answer {
         Value::Array(list) => list.iter().find_map(|row| speedup(row, change)),
         Value::Object(map) => {
             let about = map.get("change").is_none_or(|named| named == change);
             let refused = map.get("refused").is_some_and(|why| !why.is_null() && why != false);
-            let own = map.get("speedup").and_then(Value::as_f64).filter(|_| about && !refused);
+            let number = |key: &str| map.get(key).and_then(Value::as_f64);
+            let promise =
+                |speedup| Promise { speedup, interval: number("low").zip(number("high")) };
+            let own = number("speedup").filter(|_| about && !refused).map(promise);
             own.or_else(|| map.values().find_map(|part| speedup(part, change)))
         }
         _ => None,

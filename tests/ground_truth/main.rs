@@ -87,11 +87,15 @@ fn predictions(workload: &Workload, evidence: &Evidence) -> Vec<String> {
     for &(change, real) in &evidence.changes {
         match checks::predicted(change, &evidence.recording) {
             Err(why) => wrong.push(why),
-            Ok(promised) => {
+            Ok(promise) => {
+                let promised = promise.speedup;
                 let off = (promised / real - 1.0) * 100.0;
                 if off.abs() > allowed {
                     let name = change.name;
-                    wrong.push(format!("{name}: promised {promised:.2}x, really {real:.2}x"));
+                    let within = promise.interval;
+                    wrong.push(format!(
+                        "{name}: promised {promised:.2}x {within:.2?}, really {real:.2}x"
+                    ));
                 }
                 if promised >= HELPS && change.theory < HELPS {
                     wrong.push(format!("{}: promised {promised:.2}x, helps not", change.name));

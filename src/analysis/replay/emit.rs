@@ -3,6 +3,7 @@
 use crate::analysis::history::Life;
 use crate::analysis::history::Reason;
 use crate::analysis::history::Stay;
+use crate::analysis::replay::extract::Got;
 use crate::analysis::replay::extract::Input;
 use crate::analysis::replay::extract::Note;
 use crate::analysis::replay::extract::Plan;
@@ -92,9 +93,15 @@ impl Writer<'_, '_, '_> {
                     self.stream.push(kind, u64::from(kept), what, site);
                 }
                 Role::Lock(_) => match plan.gots[thread].get(&stay.off) {
-                    Some(&(lock, had)) => {
-                        let latency = u64::from(kept);
-                        self.stream.push(Kind::Acquire, latency, lock, site);
+                    Some(&Got { lock, had, again, late }) => {
+                        let kept = u64::from(kept);
+                        if again {
+                            // Its turn comes when it does in the replay; the way to a CPU stays.
+                            self.stream.push(Kind::Kept, kept, lock, NONE);
+                        } else {
+                            self.stream.push(Kind::Kept, u64::from(late), lock, NONE);
+                            self.stream.push(Kind::Acquire, kept, lock, site);
+                        }
                         self.now = had.max(stay.on);
                     }
                     None => self.delay(&stay, state, site, kept),

@@ -1,11 +1,14 @@
 //! From a history to a model: what each wait was, and who had to do what to end it.
 
+mod gils;
+
 use crate::analysis::gil::Gil;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::ObjectIndex;
 use crate::analysis::history::Stay;
 use crate::analysis::replay::emit;
+use crate::analysis::replay::handover::Begin;
 use crate::analysis::replay::holds;
 use crate::analysis::replay::holds::Dealings;
 use crate::analysis::replay::holds::Hold;
@@ -81,14 +84,27 @@ pub struct Note {
     pub what: u32,
 }
 
+/// A wait that got a lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Got {
+    /// Which.
+    pub lock: u32,
+    /// When it was had.
+    pub had: Nanos,
+    /// It was made to let go of it before, and waited for no more than its next turn.
+    pub again: bool,
+    /// How long it had no CPU between its tries to get it, ns.
+    pub late: u32,
+}
+
 /// What is found out before any operation is written.
 pub struct Plan {
     /// By thread and stay.
     pub roles: Vec<Vec<Role>>,
     /// By thread, in order.
     pub notes: Vec<Vec<Note>>,
-    /// By thread: the waits that got a lock, by their first instant: lock, and when it was had.
-    pub gots: Vec<BTreeMap<Nanos, (u32, Nanos)>>,
+    /// By thread: the waits that got a lock, by their first instant.
+    pub gots: Vec<BTreeMap<Nanos, Got>>,
     /// By thread and stay.
     pub sites: Vec<Vec<u32>>,
     /// Queue delays that others caused.
@@ -350,6 +366,7 @@ impl Extract<'_> {
                 latency: latency.min(u64::from(u32::MAX)) as u32,
                 held: 0,
                 gil: false,
+                interval: 0,
             });
             self.lock(lock as u32, users, &marks, near);
         }
@@ -462,46 +479,8 @@ impl Extract<'_> {
     }
 
     fn hold(&mut self, thread: u32, lock: u32, hold: &Hold) {
-        match (hold.asked, self.plan.gots.get_mut(thread as usize)) {
-            (Some(asked), Some(gots)) => {
-                gots.insert(asked, (lock, hold.start));
-            }
-            _ => self.note(thread, hold.start, Kind::Acquire, lock),
-        }
+        self.hold_begins(thread, lock, hold, Begin::Own, 0);
         self.note(thread, hold.end, Kind::Release, lock);
-    }
-
-    /// The GIL of each interpreter: a lock of which the holds are known.
-    fn gils(&mut self) {
-        for (&object, gil) in self.input.gils {
-            let lock = self.model.locks.len() as u32;
-            self.model.locks.push(Lock { object, barging: false, latency: 0, held: 0, gil: true });
-            let mut never = BTreeSet::new();
-            for wait in &gil.waits {
-                let thread = wait.thread.0 as usize;
-                let (first, end) = wait.stays;
-                if wait.open || self.plan.roles[thread][end - 1] == Role::Forever {
-                    never.insert((wait.thread, Some(wait.asked)));
-                    continue;
-                }
-                self.plan.roles[thread][first..end].fill(Role::Lock(lock));
-                // The way to a CPU after the last try counts; before that it was on its way to the next.
-                if let Some(kept) = self.plan.load.kept.get_mut(thread)
-                    && let Some(&last) = kept.get(end - 1)
-                {
-                    kept[first] = last;
-                }
-            }
-            for hold in &gil.holds {
-                if never.contains(&(hold.thread, hold.asked)) {
-                    continue;
-                }
-                let held = &mut self.model.locks[lock as usize].held;
-                *held = held.saturating_add((hold.end - hold.start).0);
-                let (asked, start, end) = (hold.asked, hold.start, hold.end);
-                self.hold(hold.thread.0, lock, &Hold { asked, start, end });
-            }
-        }
     }
 
     fn spawns(&mut self) {

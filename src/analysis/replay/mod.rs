@@ -15,6 +15,7 @@ mod change;
 mod emit;
 mod extract;
 mod fit;
+mod handover;
 mod holds;
 mod load;
 mod model;
@@ -27,6 +28,8 @@ mod sites;
 mod whatif;
 mod workers;
 
+#[cfg(test)]
+mod gil_tests;
 #[cfg(test)]
 mod truth_tests;
 #[cfg(test)]

@@ -15,12 +15,15 @@ pub enum Kind {
     Compute,
     /// Is away for `ns` without a CPU: a timer, a device, the world outside. `what` is the object.
     Delay,
-    /// Was kept from a CPU by others for `ns`; no change touches it.
+    /// Was kept from a CPU by others for `ns`; no change touches it. With a GIL as `what`, on the way
+    /// to its turn: for nothing where it has not to wait for one.
     Kept,
     /// Lets go of the lock `what`.
     Release,
     /// Takes the lock `what`; where it has to wait, that costs `ns` of hand-off.
     Acquire,
+    /// Does not let go of its GIL from here to where it is seen to, however long that is wanted.
+    Deaf,
     /// Waits for the edge `what`; a wait that blocks costs `ns` of wake-up.
     Wait,
     /// Lets the waiter of the edge `what` go on.
@@ -92,6 +95,9 @@ pub struct Lock {
     pub held: u64,
     /// A GIL: who has to wait for anything else lets go of it first.
     pub gil: bool,
+    /// Of a GIL: how long a try to get it takes before its holder is asked to let go, ns. 0: it
+    /// never is.
+    pub interval: u32,
 }
 
 /// Everything that is replayed.

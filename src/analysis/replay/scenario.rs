@@ -1,6 +1,7 @@
 //! A change, resolved to what it does to each operation.
 
 use crate::analysis::replay::model::Kind;
+use crate::analysis::replay::model::NONE;
 use crate::analysis::replay::model::Op;
 use crate::analysis::replay::sites::Shares;
 
@@ -71,7 +72,8 @@ impl Scenario {
     /// How much of its recorded time an operation takes; `held` comes from the locks held.
     pub fn factor(&self, stream: usize, op: &Op, held: f64) -> f64 {
         if op.kind == Kind::Kept {
-            return 1.0;
+            let gone = op.what != NONE && self.lock(op.what as usize).free;
+            return if gone { 0.0 } else { 1.0 };
         }
         let mut factor = held * self.threads.get(stream).copied().unwrap_or(1.0);
         if op.kind == Kind::Delay {

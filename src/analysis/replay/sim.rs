@@ -3,7 +3,10 @@
 //!
 //! CPUs are shared evenly among all threads that want one, as the kernel's fair scheduler
 //! does in the limit of short turns: with more threads than CPUs each runs at CPUs/threads of
-//! full speed. So one virtual clock serves all, and an event costs a heap operation.
+//! full speed. So one virtual clock serves all, and an event costs a heap operation. A GIL is handed
+//! on by a rule of its own, in `turns`.
+
+mod turns;
 
 use crate::analysis::replay::model::Kind;
 use crate::analysis::replay::model::Model;
@@ -74,12 +77,51 @@ struct Thread {
     parts: Vec<(u32, u32)>,
     takes: u64,
     joiners: Vec<usize>,
+    /// Its entry among the computing threads, by its number: until when.
+    entry: Option<(f64, u64)>,
+    /// Was made to let go of a GIL amid an operation: what is left of that.
+    left: Option<f64>,
+    /// Since when it waits for a GIL.
+    asked: f64,
+    /// Does not hear that its GIL is wanted.
+    deaf: bool,
+}
+
+impl Thread {
+    fn unborn() -> Self {
+        Self {
+            pc: 0,
+            phase: Phase::Unborn,
+            held: 1.0,
+            done: 0.0,
+            parts: Vec::new(),
+            takes: 0,
+            joiners: Vec::new(),
+            entry: None,
+            left: None,
+            asked: 0.0,
+            deaf: false,
+        }
+    }
+}
+
+/// What happens at a time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// A thread goes on.
+    Thread(usize),
+    /// A try to get a GIL ends: lock, part, and how often that had changed hands.
+    Try(u32, u32, u64),
 }
 
 #[derive(Default, Clone)]
 struct LockState {
     owner: Option<usize>,
     waiting: VecDeque<usize>,
+    /// How often it changed hands.
+    changes: u64,
+    /// Its owner is to let go of it.
+    wanted: bool,
 }
 
 #[derive(Default, Clone)]
@@ -96,9 +138,12 @@ struct Sim<'a> {
     scenario: &'a Scenario,
     now: f64,
     threads: Vec<Thread>,
-    timers: BinaryHeap<Reverse<(At, u64, usize)>>,
-    /// Computing threads by the virtual time at which they are through.
+    timers: BinaryHeap<Reverse<(At, u64, Due)>>,
+    /// Computing threads by the virtual time at which they are through; and entries of such that
+    /// were interrupted since.
     computing: BinaryHeap<Reverse<(At, u64, usize)>>,
+    /// How many compute.
+    busy: usize,
     virtual_now: f64,
     sequence: u64,
     locks: Vec<Vec<LockState>>,
@@ -126,23 +171,15 @@ pub fn run(model: &Model, scenario: &Scenario, until: &Until) -> Result<Run, Sta
 
 impl<'a> Sim<'a> {
     fn new(model: &'a Model, scenario: &'a Scenario) -> Self {
-        let thread = || Thread {
-            pc: 0,
-            phase: Phase::Unborn,
-            held: 1.0,
-            done: 0.0,
-            parts: Vec::new(),
-            takes: 0,
-            joiners: Vec::new(),
-        };
         let parts = |lock: usize| scenario.lock(lock).shards.max(1) as usize;
         Self {
             model,
             scenario,
             now: 0.0,
-            threads: model.streams.iter().map(|_| thread()).collect(),
+            threads: model.streams.iter().map(|_| Thread::unborn()).collect(),
             timers: BinaryHeap::new(),
             computing: BinaryHeap::new(),
+            busy: 0,
             virtual_now: 0.0,
             sequence: 0,
             locks: (0..model.locks.len()).map(|l| vec![LockState::default(); parts(l)]).collect(),
@@ -168,8 +205,12 @@ impl<'a> Sim<'a> {
     }
 
     fn at(&mut self, time: f64, thread: usize) {
+        self.due(time, Due::Thread(thread));
+    }
+
+    fn due(&mut self, time: f64, what: Due) {
         self.sequence += 1;
-        self.timers.push(Reverse((At(time), self.sequence, thread)));
+        self.timers.push(Reverse((At(time), self.sequence, what)));
     }
 
     /// Lets all ready threads go on until each waits. True when the run is over.
@@ -201,10 +242,8 @@ impl<'a> Sim<'a> {
     /// On to the next event. False if there is none.
     fn advance(&mut self) -> bool {
         let speed = self.speed();
-        let through = self
-            .computing
-            .peek()
-            .map(|Reverse((at, ..))| self.now + (at.0 - self.virtual_now).max(0.0) / speed);
+        let through =
+            self.next_through().map(|(at, _)| self.now + (at - self.virtual_now).max(0.0) / speed);
         let timer = self.timers.peek().map(|Reverse((at, ..))| at.0);
         let computed = match (through, timer) {
             (None, None) => return false,
@@ -212,25 +251,52 @@ impl<'a> Sim<'a> {
             (through, _) => through.is_some(),
         };
         let time = if computed { through } else { timer }.unwrap_or(self.now).max(self.now);
-        let popped = if computed { self.computing.pop() } else { self.timers.pop() };
-        if let Some(Reverse((at, _, thread))) = popped {
-            if computed {
-                self.virtual_now = self.virtual_now.max(at.0);
-            } else {
-                self.virtual_now += (time - self.now) * speed;
-            }
+        if computed {
+            let Some((at, thread)) = self.next_through() else { return false };
+            self.virtual_now = self.virtual_now.max(at);
             self.now = time;
-            if self.threads[thread].phase != Phase::Contending {
-                self.pass(thread);
-            }
+            self.stop_computing(thread);
+            self.computing.pop();
+            self.pass(thread);
             self.ready.push(thread);
+            return true;
+        }
+        let Some(Reverse((_, _, due))) = self.timers.pop() else { return false };
+        self.virtual_now += (time - self.now) * speed;
+        self.now = time;
+        match due {
+            Due::Thread(thread) => {
+                if self.threads[thread].phase != Phase::Contending {
+                    self.pass(thread);
+                }
+                self.ready.push(thread);
+            }
+            Due::Try(lock, part, changes) => self.try_ends(lock, part, changes),
         }
         true
     }
 
+    /// The computing thread that is through first, and when.
+    fn next_through(&mut self) -> Option<(f64, usize)> {
+        while let Some(&Reverse((at, number, thread))) = self.computing.peek() {
+            if self.threads[thread].entry.is_some_and(|(_, own)| own == number) {
+                return Some((at.0, thread));
+            }
+            self.computing.pop();
+        }
+        None
+    }
+
+    /// What was left to compute.
+    fn stop_computing(&mut self, thread: usize) -> Option<f64> {
+        let (until, _) = self.threads[thread].entry.take()?;
+        self.busy -= 1;
+        Some((until - self.virtual_now).max(0.0))
+    }
+
     /// How fast each computing thread goes.
     fn speed(&self) -> f64 {
-        let wanted = self.computing.len() as f64;
+        let wanted = self.busy as f64;
         let cpus = self.scenario.cpus.unwrap_or(self.model.cpus);
         if wanted <= cpus && !self.model.crowded {
             return 1.0;
@@ -264,6 +330,10 @@ impl<'a> Sim<'a> {
             Kind::Compute | Kind::Delay | Kind::Kept => return self.spend(thread, op),
             Kind::Acquire => self.acquire(thread, op.what),
             Kind::Release => self.release(thread, op.what),
+            Kind::Deaf => {
+                self.threads[thread].deaf = true;
+                true
+            }
             Kind::Wait => self.wait(thread, op.what),
             Kind::Post => self.post(op.what),
             Kind::Take => self.take(thread, op.what),
@@ -295,25 +365,40 @@ impl<'a> Sim<'a> {
     }
 
     fn spend(&mut self, thread: usize, op: Op) -> bool {
-        let one = &self.threads[thread];
-        let time = f64::from(op.ns) * self.scenario.factor(thread, &op, one.held);
+        let one = &mut self.threads[thread];
+        let whole = || f64::from(op.ns) * self.scenario.factor(thread, &op, one.held);
+        let time = one.left.take().unwrap_or_else(whole);
         if time <= 0.0 {
             self.pass(thread);
             return true;
         }
-        self.sequence += 1;
-        if op.kind == Kind::Compute {
-            let through = At(self.virtual_now + time);
-            self.computing.push(Reverse((through, self.sequence, thread)));
-        } else {
-            self.at(self.now + time, thread);
+        if op.kind == Kind::Kept && self.is_free(op.what) {
+            self.pass(thread);
+            return true;
         }
+        if op.kind != Kind::Compute {
+            self.at(self.now + time, thread);
+            return false;
+        }
+        if let Some(gil) = self.wanted_of(thread) {
+            self.yields(thread, gil, time);
+            return false;
+        }
+        self.sequence += 1;
+        let through = self.virtual_now + time;
+        self.threads[thread].entry = Some((through, self.sequence));
+        self.computing.push(Reverse((At(through), self.sequence, thread)));
+        self.busy += 1;
         false
     }
 
     /// After a wait that blocked: the wake-up takes its time.
     fn wake(&mut self, thread: usize) {
         let pc = self.threads[thread].pc;
+        if self.threads[thread].left.is_some() {
+            self.ready.push(thread);
+            return;
+        }
         let latency = self.model.streams[thread].ops.get(pc).map_or(0, |op| op.ns);
         if latency == 0 {
             self.pass(thread);
@@ -336,10 +421,12 @@ impl<'a> Sim<'a> {
         let state = &mut self.locks[lock as usize][part as usize];
         if state.owner.is_none() {
             state.owner = Some(thread);
+            state.changes += 1;
+            state.wanted = false;
             one.held *= change.factor;
             return true;
         }
-        state.waiting.push_back(thread);
+        self.queue_up(thread, lock, part);
         false
     }
 
@@ -354,14 +441,19 @@ impl<'a> Sim<'a> {
         if state.owner != Some(thread) {
             return true;
         }
-        state.owner = None;
+        (state.owner, state.wanted) = (None, false);
+        if self.model.locks[lock as usize].gil {
+            one.deaf = false;
+        }
         let Some(next) = state.waiting.pop_front() else { return true };
         if self.model.locks[lock as usize].barging {
             self.threads[next].phase = Phase::Contending;
             self.at(self.now + f64::from(self.model.locks[lock as usize].latency), next);
         } else {
             state.owner = Some(next);
+            state.changes += 1;
             self.threads[next].held *= self.scenario.lock(lock as usize).factor;
+            self.first_try(lock, part);
             self.wake(next);
         }
         true
