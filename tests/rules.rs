@@ -463,6 +463,11 @@ fn all_cpus_busy_is_told_from_one() {
 
 /// Rounds in which three threads take 10 ms and one `slow` ms.
 fn barrier(slow: u64) -> MemoryTrace {
+    barrier_kept(slow, 0)
+}
+
+/// The same; that one has no CPU for so many ms of a round.
+fn barrier_kept(slow: u64, ready: u64) -> MemoryTrace {
     let mut play = Play::new();
     let tids = [101, 102, 103, 104];
     let meet = Call { arg0: 0x4000, ..LOCK };
@@ -472,7 +477,13 @@ fn barrier(slow: u64) -> MemoryTrace {
         for &tid in &tids {
             let work = if tid == last { slow } else { 10 };
             let name = if tid == last { "carry_heavy" } else { "carry_light" };
-            play.sleep(tid, work * MS, &["start_thread", "run", name]);
+            if tid == last && ready > 0 {
+                play.run(tid, MS, &["start_thread", "run", name]);
+                play.0.off_ready(tid, ready * MS, Left::Preempted, Some(FOREIGN));
+                play.run(tid, (work - ready - 1) * MS, &["start_thread", "run", name]);
+            } else {
+                play.sleep(tid, work * MS, &["start_thread", "run", name]);
+            }
             if end > play.now(tid) {
                 play.until(tid, end, meet, last, &["start_thread", "run", "pthread_barrier_wait"]);
             }
@@ -490,6 +501,14 @@ fn a_slow_thread_at_a_barrier_is_told_from_an_even_one() {
     assert_eq!(uneven.verdict.kind, "imbalanced");
     assert!(uneven.verdict.headline.contains("`carry_heavy`"), "{}", uneven.verdict.headline);
     silent(&report(&barrier(10)), "straggler");
+}
+
+#[test]
+fn who_is_late_at_a_barrier_for_want_of_a_cpu_has_not_too_much_work() {
+    let kept = report(&barrier_kept(30, 28));
+    assert_ne!(kept.verdict.kind, "imbalanced", "{}", kept.verdict.headline);
+    let busy = report(&barrier_kept(30, 2));
+    assert_eq!(busy.verdict.kind, "imbalanced", "{}", busy.verdict.headline);
 }
 
 #[test]

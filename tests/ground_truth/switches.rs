@@ -37,7 +37,7 @@ const BESIDES: &[(&str, &[Part])] = &[
     ("14", &[]),
     ("15", &[Verdict, Culprit]),
     ("16", &[Objects, Verdict, Culprit]),
-    ("17", &[Objects]),
+    ("17", &[Objects, Verdict, Culprit, Findings]),
     ("18", &[Objects, Verdict, Culprit, Innocent]),
     ("19", &[Objects, Verdict, Culprit, Innocent]),
     ("20", &[Objects, Holds, Verdict, Culprit, Innocent, Findings]),

@@ -25,6 +25,8 @@ pub const RULE: Rule = Rule {
 };
 
 const MAJOR: f64 = 0.25;
+/// Who had no CPU for this share of the others' wait is slow by the scheduler, not by its work.
+const NO_CPU: f64 = 0.5;
 
 fn check(evidence: &Evidence) -> Vec<Finding> {
     let joins = evidence.report.objects.iter().filter(|o| o.state == State::Join.name());
@@ -64,13 +66,12 @@ fn barrier(evidence: &Evidence, object: &Object) -> Option<Finding> {
     );
     let headline =
         format!("{n} wait at a barrier for `{}`, the slowest{place}: {outcome}", last.name);
-    Some(
-        finding(last.thread, &last.name.0, text, gain)
-            .about(object.id)
-            .with_time("waited", object.wait_ns)
-            .with_share("of it for the slowest", blamed)
-            .claiming("imbalanced", 5, path, headline),
-    )
+    let found = finding(last.thread, &last.name.0, text, gain)
+        .about(object.id)
+        .with_time("waited", object.wait_ns)
+        .with_share("of it for the slowest", blamed);
+    let by_work = held.runnable < NO_CPU;
+    Some(if by_work { found.claiming("imbalanced", 5, path, headline) } else { found })
 }
 
 fn finding(
