@@ -13,6 +13,7 @@ mod procfs;
 pub mod python;
 pub mod running;
 pub mod sys;
+pub mod stolen;
 
 use crate::model::Nanos;
 use crate::model::Pid;

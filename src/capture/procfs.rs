@@ -114,6 +114,29 @@ pub fn parse_switches(bytes: &[u8]) -> Option<(u64, u64)> {
     Some((number("voluntary_ctxt_switches:")?, number("nonvoluntary_ctxt_switches:")?))
 }
 
+/// Time that the CPUs of this machine spent since it booted, summed over them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CpuTimes {
+    /// With work of any kind, what was stolen included.
+    pub busy: Nanos,
+    /// Taken by the hypervisor.
+    pub stolen: Nanos,
+}
+
+/// Parses the first line of `/proc/stat`, whose times are in `tick`s.
+pub fn parse_cpu_times(bytes: &[u8], tick: Nanos) -> Option<CpuTimes> {
+    let line = bytes.split(|&b| b == b'\n').next()?;
+    let text = std::str::from_utf8(line).ok()?.strip_prefix("cpu ")?;
+    let ticks: Vec<u64> = text.split_ascii_whitespace().map_while(|f| f.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal; guests' time is in the first two.
+    let &[user, nice, system, _, _, irq, softirq, steal, ..] = ticks.as_slice() else {
+        return None;
+    };
+    let busy = [user, nice, system, irq, softirq, steal].into_iter().fold(0, u64::saturating_add);
+    let time = |ticks: u64| Nanos(ticks.saturating_mul(tick.0));
+    Some(CpuTimes { busy: time(busy), stolen: time(steal) })
+}
+
 /// Executable mappings of files in a `maps` file; lines that make no sense are left out.
 pub fn parse_maps(pid: Pid, bytes: &[u8]) -> Vec<Mapping> {
     bytes.split(|&b| b == b'\n').filter_map(|line| parse_mapping(pid, line)).collect()
@@ -294,6 +317,20 @@ mod tests {
             2000-3000 r--p 00001000 08:01 77 /bin/a b\n\
             3000-4000 r-xp 00000000 00:00 0\n\
             4000-5000 r-xp 00000000 00:00 0                  [vdso]\n\
+    #[test]
+    fn what_a_hypervisor_took_is_told_from_work_and_from_idling() {
+        let tick = Nanos::from_millis(10);
+        let line = b"cpu  100 1 20 5000 70 3 4 8 50 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        let times = parse_cpu_times(line, tick).expect("a line");
+        assert_eq!(times.stolen, Nanos::from_millis(80));
+        assert_eq!(times.busy, Nanos::from_millis(1360));
+        for bad in
+            ["", "cpu", "cpu  1 2 3 4 5 6 7", "cpu0 1 2 3 4 5 6 7 8 9", "cpu  1 x 3 4 5 6 7 8"]
+        {
+            assert_eq!(parse_cpu_times(bad.as_bytes(), tick), None, "{bad}");
+        }
+    }
+
             garbage\n\xff-\xff r-xp 0 0:0 0 /x\n";
         let mappings = parse_maps(Pid(1), maps);
         let paths: Vec<String> = mappings.iter().map(|m| m.path.to_string()).collect();
