@@ -249,6 +249,12 @@ pub fn threads(pid: Pid) -> Vec<Tid> {
     tids
 }
 
+/// Whether a process still runs. A leader may end before its threads: then it is no zombie yet.
+pub fn lives(pid: Pid) -> bool {
+    let stat = read_task(pid, Tid::from(pid), "stat").and_then(|stat| parse_stat(&stat));
+    stat.is_some_and(|stat| !matches!(stat.state, b'Z' | b'X') || threads(pid).len() > 1)
+}
+
 /// The kernel's own counts of a thread that still exists, our own count beside them.
 pub fn books(pid: Pid, tid: Tid, runs_seen: Option<u64>) -> crate::model::Books {
     let sched = read_task(pid, tid, "schedstat").and_then(|b| parse_schedstat(&b));
@@ -312,12 +318,6 @@ mod tests {
     }
 
     #[test]
-    fn maps_keep_executable_files_only() {
-        let maps = b"1000-2000 r-xp 00000000 08:01 77 /bin/a b\n\
-            2000-3000 r--p 00001000 08:01 77 /bin/a b\n\
-            3000-4000 r-xp 00000000 00:00 0\n\
-            4000-5000 r-xp 00000000 00:00 0                  [vdso]\n\
-    #[test]
     fn what_a_hypervisor_took_is_told_from_work_and_from_idling() {
         let tick = Nanos::from_millis(10);
         let line = b"cpu  100 1 20 5000 70 3 4 8 50 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
@@ -331,6 +331,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn maps_keep_executable_files_only() {
+        let maps = b"1000-2000 r-xp 00000000 08:01 77 /bin/a b\n\
+            2000-3000 r--p 00001000 08:01 77 /bin/a b\n\
+            3000-4000 r-xp 00000000 00:00 0\n\
+            4000-5000 r-xp 00000000 00:00 0                  [vdso]\n\
             garbage\n\xff-\xff r-xp 0 0:0 0 /x\n";
         let mappings = parse_maps(Pid(1), maps);
         let paths: Vec<String> = mappings.iter().map(|m| m.path.to_string()).collect();
