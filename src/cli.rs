@@ -36,9 +36,9 @@ pub enum Command {
     Run(Run),
     /// Record processes that already run, with all their threads and descendants, then explain them
     ///
-    /// Needs the kernel tier: root, or what `timesink doctor` says. Leaves the same files as `run`.
-    /// The processes are not touched: Ctrl-C ends the recording, never them.
-    #[command(after_help = "Examples:\n  sudo timesink attach 1234 --for 10s\n  \
+    /// Your own processes need no privilege; with sudo, any, and it sees most. Leaves the same files
+    /// as `run`. The processes are not touched: Ctrl-C ends the recording, never them.
+    #[command(after_help = "Examples:\n  timesink attach 1234 --for 10s\n  \
         sudo timesink attach $(pgrep -x nginx)     (Ctrl-C ends the recording)")]
     Attach(Attach),
     /// Print the report of a trace again: text, JSON or HTML
@@ -97,6 +97,9 @@ pub struct Attach {
     /// Ids of the processes
     #[arg(required = true, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pids: Vec<u32>,
+    /// How much to see: kernel (root: everything), perf or proc (ordinary users)
+    #[arg(long, value_enum, default_value_t = TierChoice::Auto)]
+    pub tier: TierChoice,
     /// End after this time, as 500ms, 10s, 5m or 1h [default: when all have ended]
     #[arg(long = "for", value_name = "DUR", value_parser = duration)]
     pub duration: Option<Duration>,

@@ -31,6 +31,7 @@ use timesink::model::Interval;
 use timesink::model::Left;
 use timesink::model::Nanos;
 use timesink::model::Observation;
+use timesink::model::Pid;
 use timesink::model::Record;
 use timesink::model::StartKind;
 use timesink::model::Tier;
@@ -290,6 +291,9 @@ impl Source for Lazy {
     }
     fn start(&mut self, target: &Target) -> Result<(), CaptureError> {
         self.0.start(target)
+    }
+    fn attach(&mut self, roots: &[Pid], sink: &mut dyn FnMut(Record)) -> Result<(), CaptureError> {
+        self.0.attach(roots, sink)
     }
     fn drain(&mut self, _: &mut dyn FnMut(Record)) -> Result<Progress, CaptureError> {
         Ok(Progress::default())

@@ -781,6 +781,25 @@ fn a_used_up_quota_is_told_from_a_wide_one() {
 }
 
 #[test]
+fn what_a_hypervisor_took_is_told_where_it_is_noticeable() {
+    let taken = |stolen: u64, busy: u64| {
+        let mut trace = crowd(2, Some(FOREIGN));
+        let stolen = Stolen { stolen: Nanos(stolen * MS), busy: Nanos(busy * MS) };
+        trace.summary.as_mut().expect("complete").stolen = Some(stolen);
+        let report = report(&trace);
+        assert_eq!(report.host.stolen_ns, Some(stolen.stolen.0));
+        assert_eq!(report.host.busy_ns, Some(stolen.busy.0));
+        let told = |warning: &&String| warning.contains("host of this virtual machine");
+        report.health.warnings.iter().find(told).cloned()
+    };
+    let told = taken(120, 1000).expect("a warning");
+    assert!(told.contains("took 12.0 %") && told.contains("120 ms of 1.00 s"), "{told}");
+    assert_eq!(taken(9, 1000), None, "less than 1 %");
+    assert_eq!(taken(20, 100), None, "as good as nothing: it is counted in 10 ms");
+    assert_eq!(report(&crowd(2, None)).host.stolen_ns, None, "not known");
+}
+
+#[test]
 fn a_model_is_judged() {
     let shared = report(&contended());
     let model = &shared.processes[0].model;

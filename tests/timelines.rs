@@ -49,6 +49,53 @@ fn a_wait_is_split_at_its_wakeup() {
     check(&["RRRLLqRRRR", "qqRRSSSqR"]);
 }
 
+/// Calls of the waits of thread 1, which waits for any of several words three times; ended by a
+/// thread of its own process, by one of another, and by nobody seen.
+#[derive(Default)]
+struct Calls(Vec<(u16, u64)>);
+
+impl Visitor for Calls {
+    fn segment(&mut self, segment: &Segment) {
+        if segment.thread == ThreadId(0) && segment.state == State::Condvar {
+            self.0.extend(segment.call.map(|call| (call.number, call.arg0)));
+        }
+    }
+}
+
+#[test]
+fn a_wait_for_any_of_several_words_is_for_the_word_that_was_let_go_of() {
+    let (waitv, futex, wait) = (449, 202, 455);
+    let start = |tid: u32, pid: u32| {
+        let (parent_tid, parent_pid, how) = (Tid(0), Pid(0), StartKind::Found);
+        let (time, tid, pid) = (Nanos(0), Tid(tid), Pid(pid));
+        Event::Start(Start { time, tid, pid, parent_tid, parent_pid, how })
+    };
+    let list = Call { number: waitv, arg0: 0x7000, arg1: 3, ..Call::default() };
+    let waited = |off: u64, by: Option<(u32, u64)>| {
+        let stay = Interval::blocked(Tid(1), Nanos(off), Nanos(off + 8), Nanos(off + 9), None);
+        let waker = by.map(|(tid, arg0)| Waker {
+            tid: Tid(tid),
+            in_tree: true,
+            context: Context::Task,
+            call: Some(futex),
+            arg0,
+        });
+        let marks = Marks { reason_seen: true, ..Marks::default() };
+        Event::Interval(Interval { call: Some(list), waker, marks, sequence: None, ..stay })
+    };
+    let trace = MemoryTrace::new(vec![
+        start(1, 1),
+        start(2, 1),
+        start(3, 3),
+        waited(10, Some((2, 0x1008))),
+        waited(20, Some((3, 0x2008))),
+        waited(30, None),
+    ]);
+    let mut calls = Calls::default();
+    walk(&trace, &mut calls);
+    assert_eq!(calls.0, [(wait, 0x1008), (waitv, 0x7000), (waitv, 0x7000)]);
+}
+
 #[test]
 fn preemption_is_runnable_and_faults_have_no_call() {
     check(&["RRqqRRFFqRRR"]);

@@ -7,14 +7,12 @@ use crate::analysis::objects::Objects;
 use crate::analysis::report::Detail;
 use crate::analysis::report::Quality;
 use crate::analysis::retries::Retries;
-use crate::model::Call;
-use crate::model::Context;
 use crate::model::Event;
 use crate::model::FastMap;
+use crate::model::FastSet;
 use crate::model::Left;
 use crate::model::LostKind;
 use crate::model::Nanos;
-use crate::model::ProcessId;
 use crate::model::Segment;
 use crate::model::State;
 use crate::model::ThreadId;
@@ -44,7 +42,7 @@ pub struct Fold {
     pub retries: Retries,
     gaps: u64,
     threads: Vec<Recent>,
-    live: FastMap<Tid, Option<ProcessId>>,
+    live: FastSet<Tid>,
 }
 
 /// How runnable time began, ns.
@@ -86,7 +84,7 @@ impl Fold {
     }
 
     fn count_wait(&mut self, segment: &Segment) {
-        let key = Key::of(segment.state, segment.process, self.awaited(segment));
+        let key = Key::of(segment.state, segment.process, segment.call);
         // What it waited in before says nothing about why no CPU was free.
         let site = segment.site.filter(|_| segment.state != State::Runnable);
         let object = self.objects.add(key, segment.thread, segment.duration(), site);
@@ -108,19 +106,6 @@ impl Fold {
         }
     }
 
-    /// The call that a wait was in. One for any of several futex words is taken for one for the
-    /// word that was let go of, if that is told by a thread that has the same words.
-    fn awaited(&self, segment: &Segment) -> Option<Call> {
-        let call = segment.call?;
-        let woken = || {
-            let waker = segment.interval?.waker?;
-            let process = self.live.get(&waker.tid).copied().flatten();
-            let same = waker.context == Context::Task && process == Some(segment.process);
-            call.one_of_several(waker.call.filter(|_| same)?, waker.arg0)
-        };
-        Some(woken().unwrap_or(call))
-    }
-
     fn count_queue(&mut self, segment: &Segment) {
         let time = segment.duration();
         let Some(interval) = segment.interval else { return };
@@ -129,7 +114,7 @@ impl Fold {
             Left::New => &mut queued.new,
             Left::Yielded => &mut queued.yielded,
             Left::Preempted => match interval.taker {
-                Some(taker) if self.live.contains_key(&taker) => &mut queued.by_own,
+                Some(taker) if self.live.contains(&taker) => &mut queued.by_own,
                 Some(_) => &mut queued.by_others,
                 None => &mut queued.by_unseen,
             },
@@ -220,8 +205,7 @@ impl Visitor for Fold {
             }
             Event::Gap(gap) => self.gaps = self.gaps.saturating_add(gap.count),
             Event::Start(start) => {
-                let process = thread.map(|thread| timelines.process_of(thread));
-                self.live.insert(start.tid, process);
+                self.live.insert(start.tid);
             }
             _ => {}
         }

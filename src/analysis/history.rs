@@ -336,7 +336,7 @@ impl History {
             on: segment.end,
             object,
             ender,
-            released: segment.interval.is_some_and(released),
+            released: released(segment),
             open: segment.interval.is_some_and(|interval| interval.marks.open),
             left: segment.interval.map_or(Reason::Unseen, reason),
         });
@@ -446,10 +446,10 @@ fn grown(lives: &mut Vec<Life>, thread: ThreadId) -> &mut Life {
 }
 
 /// Whether the waker let go of the very word that was waited for.
-fn released(interval: &Interval) -> bool {
-    let (Some(waker), Some(call)) = (interval.waker, interval.call) else { return false };
-    let one = waker.call.and_then(|number| call.one_of_several(number, waker.arg0));
-    let word = one.unwrap_or(call).futex_word().map(|word| word.address);
+fn released(segment: &Segment) -> bool {
+    let waker = segment.interval.and_then(|interval| interval.waker);
+    let (Some(waker), Some(call)) = (waker, segment.call) else { return false };
+    let word = call.futex_word().map(|word| word.address);
     word == Some(waker.arg0) && waker.call.is_some_and(is_futex)
 }
 

@@ -101,7 +101,7 @@ pub fn analyse_focused(
         tier: info.tier.name(),
         sample_period_ns: (info.sample_hz > 0).then(|| 1_000_000_000 / u64::from(info.sample_hz)),
         sampled_ns: fold.functions.sampled.0,
-        host: rows::host(info),
+        host: rows::host(trace),
         health: rows::health(trace, &timelines, &fold, &budget),
         cost: rows::cost(trace, &fold, trace_bytes),
         budget: Budget {

@@ -123,6 +123,11 @@ pub struct Host {
     pub cpus_allowed: u32,
     /// CPU quota of its cgroup, in CPUs; `None` without one.
     pub cpu_quota: Option<Cpus>,
+    /// CPU time that a hypervisor took while the recording ran, over all CPUs, ns; `None` where
+    /// the kernel does not say or the recorder did not finish.
+    pub stolen_ns: Option<u64>,
+    /// Time in which the CPUs of the machine had work, what was stolen included, ns.
+    pub busy_ns: Option<u64>,
 }
 
 /// A quota in CPUs, kept in thousandths so that reports stay byte-identical.

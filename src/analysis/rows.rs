@@ -27,6 +27,7 @@ use crate::model::LostKind;
 use crate::model::Nanos;
 use crate::model::State;
 use crate::model::States;
+use crate::model::Stolen;
 use crate::model::Thread;
 use crate::model::Tier;
 use crate::model::Timelines;
@@ -40,12 +41,16 @@ pub fn exit(trace: &dyn Trace, timelines: &Timelines) -> Option<ExitStatus> {
     told.or(root).map(ExitStatus::from_status)
 }
 
-pub fn host(info: &Info) -> Host {
+pub fn host(trace: &dyn Trace) -> Host {
+    let info = trace.info();
+    let stolen = trace.summary().and_then(|summary| summary.stolen);
     Host {
         kernel: info.kernel.clone(),
         cpus_online: info.cpus_online,
         cpus_allowed: info.cpus_allowed,
         cpu_quota: info.cpu_quota_millis.map(Cpus),
+        stolen_ns: stolen.map(|stolen| stolen.stolen.0),
+        busy_ns: stolen.map(|stolen| stolen.busy.0),
     }
 }
 
@@ -128,6 +133,15 @@ fn warnings(trace: &dyn Trace, fold: &Fold, health: &Health) -> Vec<String> {
     warnings.extend(trace.info().limits.iter().cloned());
     if let Some(summary) = trace.summary() {
         warnings.extend(summary.warnings.iter().cloned());
+        let noticeable = summary.stolen.filter(|stolen| stolen.is_noticeable());
+        warnings.extend(noticeable.map(|Stolen { stolen, busy }| {
+            format!(
+                "The host of this virtual machine took {:.1} % of the CPUs' busy time for others \
+                 ({stolen} of {busy}, over all CPUs): threads count as running meanwhile, so \
+                 running takes longer here than its work, and than clocks of CPU time say",
+                100.0 * stolen.share_of(busy)
+            )
+        }));
     }
     warnings.extend(losses(fold));
     let counts = &health.run_counts;

@@ -140,7 +140,8 @@ impl CallKey {
             matches!(interval.left, Left::Blocked { .. } | Left::Stopped | Left::Unknown)
         };
         let interval = segment.interval.filter(blocked)?;
-        match segment.call {
+        // As the stack has it: the call itself, whichever of its words it turned out to wait for.
+        match interval.call.or(segment.call) {
             Some(call) => Some(Self::of(&call)),
             None => interval.marks.reason_seen.then_some(Self::Fault),
         }

@@ -152,6 +152,19 @@ pub fn choose(diagnosis: &Diagnosis) -> Choice {
     Choice { tier: None, skipped }
 }
 
+/// Why this user may not look into processes that it did not start, if so.
+pub fn cannot_look(facts: &Facts) -> Option<String> {
+    let scope = facts.ptrace_scope.filter(|&scope| scope > 0)?;
+    if facts.euid == Some(0) || facts.cap_sys_admin {
+        return None;
+    }
+    Some(format!(
+        "What running programs wait for cannot be seen by this user (kernel.yama.ptrace_scope is \
+         {scope}): times are known, reasons and stacks of waits are not. To lift that: `sudo sysctl \
+         kernel.yama.ptrace_scope=0`, or attach with sudo"
+    ))
+}
+
 fn kernel(facts: &Facts, load: impl FnOnce() -> Result<(), CaptureError>) -> Availability {
     let refused = |reason: &str, remedy: Option<&str>| Availability::Refused {
         reason: reason.to_owned(),
@@ -282,6 +295,12 @@ impl fmt::Display for Diagnosis {
             Some(tier) => {
                 let (name, gives) = (tier.name(), gives(tier));
                 writeln!(f, "`timesink run` uses the {name} tier here: {gives}.")?;
+                let whose = if self.facts.euid == Some(0) { "any" } else { "your own" };
+                write!(f, "`timesink attach` does the same with {whose} processes that run")?;
+                match cannot_look(&self.facts) {
+                    Some(why) => writeln!(f, ". {why}.")?,
+                    None => writeln!(f, ".")?,
+                }
             }
             None => writeln!(f, "`timesink run` cannot record here: no tier works.")?,
         }
@@ -434,6 +453,19 @@ mod tests {
         assert!(user.contains("available (--tier proc)"), "{user}");
         let nothing = diagnosis([refused(), refused(), refused()]).to_string();
         assert!(nothing.starts_with("`timesink run` cannot record here"), "{nothing}");
+    }
+
+    #[test]
+    fn attach_is_told_apart_where_a_user_may_not_look_at_what_runs() {
+        let mut user = said(1000, 2, 0);
+        let text = user.to_string();
+        assert!(text.contains("with your own processes that run.\n"), "{text}");
+        user.facts.ptrace_scope = Some(1);
+        let text = user.to_string();
+        assert!(text.contains("`sudo sysctl kernel.yama.ptrace_scope=0`"), "{text}");
+        user.facts.euid = Some(0);
+        let text = user.to_string();
+        assert!(text.contains("with any processes that run.\n"), "{text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The impure edge: recorders behind one trait. Knows the kernel; knows nothing of
 //! the trace file, of analysis or of output.
 
+mod adopted;
 pub mod cgroup;
 pub mod doctor;
 pub mod kernel;
@@ -12,6 +13,7 @@ pub mod proc;
 mod procfs;
 pub mod python;
 pub mod running;
+pub mod stolen;
 pub mod sys;
 
 use crate::model::Nanos;
@@ -29,15 +31,8 @@ pub trait Source {
     /// Begins to record the tree of `target`, which waits to exec until this returns.
     fn start(&mut self, target: &Target) -> Result<(), CaptureError>;
     /// Begins to record processes that already run, with all their threads and descendants, and
-    /// tells `sink` who they are. Only the kernel tier can.
-    fn attach(&mut self, roots: &[Pid], sink: &mut dyn FnMut(Record)) -> Result<(), CaptureError> {
-        let _ = (roots, sink);
-        Err(CaptureError::NotSupported {
-            tier: self.tier().name(),
-            reason: "it cannot be attached to processes that already run".to_owned(),
-            instead: "kernel",
-        })
-    }
+    /// tells `sink` who they are.
+    fn attach(&mut self, roots: &[Pid], sink: &mut dyn FnMut(Record)) -> Result<(), CaptureError>;
     /// Whether nothing of what is recorded lives any more, as far as the source knows.
     fn is_over(&mut self) -> bool {
         false

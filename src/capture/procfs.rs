@@ -114,6 +114,29 @@ pub fn parse_switches(bytes: &[u8]) -> Option<(u64, u64)> {
     Some((number("voluntary_ctxt_switches:")?, number("nonvoluntary_ctxt_switches:")?))
 }
 
+/// Time that the CPUs of this machine spent since it booted, summed over them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CpuTimes {
+    /// With work of any kind, what was stolen included.
+    pub busy: Nanos,
+    /// Taken by the hypervisor.
+    pub stolen: Nanos,
+}
+
+/// Parses the first line of `/proc/stat`, whose times are in `tick`s.
+pub fn parse_cpu_times(bytes: &[u8], tick: Nanos) -> Option<CpuTimes> {
+    let line = bytes.split(|&b| b == b'\n').next()?;
+    let text = std::str::from_utf8(line).ok()?.strip_prefix("cpu ")?;
+    let ticks: Vec<u64> = text.split_ascii_whitespace().map_while(|f| f.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal; guests' time is in the first two.
+    let &[user, nice, system, _, _, irq, softirq, steal, ..] = ticks.as_slice() else {
+        return None;
+    };
+    let busy = [user, nice, system, irq, softirq, steal].into_iter().fold(0, u64::saturating_add);
+    let time = |ticks: u64| Nanos(ticks.saturating_mul(tick.0));
+    Some(CpuTimes { busy: time(busy), stolen: time(steal) })
+}
+
 /// Executable mappings of files in a `maps` file; lines that make no sense are left out.
 pub fn parse_maps(pid: Pid, bytes: &[u8]) -> Vec<Mapping> {
     bytes.split(|&b| b == b'\n').filter_map(|line| parse_mapping(pid, line)).collect()
@@ -226,6 +249,12 @@ pub fn threads(pid: Pid) -> Vec<Tid> {
     tids
 }
 
+/// Whether a process still runs. A leader may end before its threads: then it is no zombie yet.
+pub fn lives(pid: Pid) -> bool {
+    let stat = read_task(pid, Tid::from(pid), "stat").and_then(|stat| parse_stat(&stat));
+    stat.is_some_and(|stat| !matches!(stat.state, b'Z' | b'X') || threads(pid).len() > 1)
+}
+
 /// The kernel's own counts of a thread that still exists, our own count beside them.
 pub fn books(pid: Pid, tid: Tid, runs_seen: Option<u64>) -> crate::model::Books {
     let sched = read_task(pid, tid, "schedstat").and_then(|b| parse_schedstat(&b));
@@ -286,6 +315,20 @@ mod tests {
             parse_syscall(b"202 0x1 0x2 0x3 0x4 0x5 0x6 0x10 0x20\n"),
             Some(CallText::Blocked { call: Some((202, [1, 2, 3, 4, 5, 6])), sp: 0x10, pc: 0x20 })
         );
+    }
+
+    #[test]
+    fn what_a_hypervisor_took_is_told_from_work_and_from_idling() {
+        let tick = Nanos::from_millis(10);
+        let line = b"cpu  100 1 20 5000 70 3 4 8 50 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        let times = parse_cpu_times(line, tick).expect("a line");
+        assert_eq!(times.stolen, Nanos::from_millis(80));
+        assert_eq!(times.busy, Nanos::from_millis(1360));
+        for bad in
+            ["", "cpu", "cpu  1 2 3 4 5 6 7", "cpu0 1 2 3 4 5 6 7 8 9", "cpu  1 x 3 4 5 6 7 8"]
+        {
+            assert_eq!(parse_cpu_times(bad.as_bytes(), tick), None, "{bad}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! states of a thread sum to its lifetime whatever the events say (promise P1).
 
 use super::Call;
+use super::Context;
 use super::Event;
 use super::Exec;
 use super::Exit;
@@ -55,7 +56,8 @@ pub struct Segment<'a> {
     pub cpu: Option<u16>,
     /// The stay off the CPU this is part of; `None` for running and for losses.
     pub interval: Option<&'a Interval>,
-    /// What it waited in, as recorded or as seen from outside.
+    /// What it waited in, as recorded or as seen from outside. Where that was any of several futex
+    /// words, it is the one that was let go of, if that was seen.
     pub call: Option<Call>,
     /// Its stack, where it was looked at from outside.
     pub site: Option<StackId>,
@@ -380,17 +382,29 @@ impl Timelines {
             }
             _ => State::Unknown,
         };
+        let process = self.process_of(id);
         Segment {
             thread: id,
-            process: self.process_of(id),
+            process,
             start: interval.off,
             end: interval.on,
             state,
             cpu: Some(interval.cpu_on),
             interval: Some(interval),
-            call,
+            call: call.map(|call| self.awaited(process, interval, call)),
             site,
         }
+    }
+
+    /// The call that a wait was in. One for any of several futex words is taken for one for the
+    /// word that was let go of, if that is told by a thread that has the same words.
+    fn awaited(&self, process: ProcessId, interval: &Interval, call: Call) -> Call {
+        let one = || {
+            let waker = interval.waker.filter(|waker| waker.context == Context::Task)?;
+            let same = self.process_of(self.last_thread_of(waker.tid)?) == process;
+            call.one_of_several(waker.call.filter(|_| same)?, waker.arg0)
+        };
+        one().unwrap_or(call)
     }
 
     fn classify(

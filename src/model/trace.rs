@@ -115,6 +115,30 @@ pub struct Summary {
     pub warnings: Vec<String>,
     /// How the cgroup's CPU quota held the command up; `None` without a quota.
     pub throttled: Option<Throttled>,
+    /// What a hypervisor took from the CPUs; `None` where the kernel does not say.
+    pub stolen: Option<Stolen>,
+}
+
+/// CPU time that a hypervisor gave to others while the CPUs of this machine had work to do. The
+/// kernel's clock of a thread's CPU time leaves it out; to a program it is time that it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stolen {
+    /// Taken, ns, summed over the CPUs.
+    pub stolen: Nanos,
+    /// Time in which the CPUs had work, what was taken included, ns.
+    pub busy: Nanos,
+}
+
+impl Stolen {
+    /// The share that was taken of the time with work.
+    pub fn share(self) -> f64 {
+        self.stolen.share_of(self.busy)
+    }
+
+    /// Whether it is more than the 10 ms in which it is counted, and than 1 % of the time with work.
+    pub fn is_noticeable(self) -> bool {
+        self.stolen >= Nanos::from_millis(30) && self.share() >= 0.01
+    }
 }
 
 /// How often and how long a cgroup stood still because its CPU quota was used up.

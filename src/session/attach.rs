@@ -36,7 +36,7 @@ pub fn attach(args: &Attach) -> Result<u8> {
     let user = record::user(None)?;
     // Before a directory is made: what cannot be recorded leaves none.
     let options = Options { sample_hz: args.freq, wait_stacks: !args.no_wait_stacks };
-    let opened = source::to_attach(options)?;
+    let opened = source::to_attach(args.tier, options)?;
     let directory = OutputDir::create(args.output.as_deref(), &command[0], user.as_ref())?;
     if let Err(error) = record(args, &targets, &command, opened, &directory) {
         directory.discard();

@@ -7,6 +7,7 @@ use crate::capture::Source;
 use crate::capture::cgroup::Counters;
 use crate::capture::cgroup::CpuGroups;
 use crate::capture::probe_ring::ProbeRing;
+use crate::capture::stolen::CpuCount;
 use crate::capture::sys::host;
 use crate::capture::sys::perf_event::monotonic;
 use crate::capture::sys::signals;
@@ -40,6 +41,7 @@ pub struct Recorder {
     marked: Instant,
     groups: CpuGroups,
     throttled_before: Counters,
+    stolen_before: CpuCount,
 }
 
 /// How a recording ended, for its summary.
@@ -101,6 +103,7 @@ impl Recorder {
             warnings: Vec::new(),
             marked: Instant::now(),
             throttled_before: groups.counters(),
+            stolen_before: CpuCount::now(),
             groups,
         }
     }
@@ -206,6 +209,7 @@ impl Recorder {
 
     /// Stops the source and writes the summary; `ending` is asked last.
     pub fn finish(mut self, used_before: Nanos, ending: impl FnOnce(&Kept) -> Ending) {
+        let stolen = self.stolen_before.since();
         // Before the stop: naming the last frames costs memory, but no longer beside the command.
         let memory = host::own_usage().1;
         let kept = &mut self.kept;
@@ -234,6 +238,7 @@ impl Recorder {
             stacks: stats.stacks,
             warnings,
             throttled: self.groups.throttled_since(&self.throttled_before),
+            stolen,
         };
         if let Err(error) = self.kept.writer.finish(&summary) {
             self.kept.fail(error);

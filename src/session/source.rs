@@ -33,7 +33,7 @@ pub struct Opened {
 pub fn open(choice: TierChoice, options: Options) -> Result<Opened> {
     let asked = |name: &str| {
         vec![format!(
-            "The {name} tier was asked for. What sees most: `sudo timesink run -- ...`, no --tier"
+            "The {name} tier was asked for. What sees most: timesink with sudo and without --tier"
         )]
     };
     let (source, notes): (Result<Box<dyn Source>, CaptureError>, _) = match choice {
@@ -83,24 +83,19 @@ fn proc(options: Options) -> Result<Box<dyn Source>, CaptureError> {
     Ok(Box::new(ProcSource::new(options)?))
 }
 
-/// The source that can be attached to what already runs: that of the kernel tier.
-pub fn to_attach(options: Options) -> Result<Opened> {
-    let source = kernel(options).map_err(|error| match error {
-        CaptureError::NotAllowed { reason, remedy, .. } => anyhow!(
-            "attaching needs the kernel tier, which this user may not use: {reason}; {remedy}"
-        ),
-        CaptureError::NotSupported { reason, .. } => anyhow!(
-            "attaching needs the kernel tier, which there is none of here: {reason}; start the \
-             program under `timesink run` instead"
-        ),
-        CaptureError::Os { .. } => anyhow!(error),
-    })?;
-    let notes = vec![
+/// The same for processes that already run, as far as this user may look at them.
+pub fn to_attach(choice: TierChoice, options: Options) -> Result<Opened> {
+    let mut opened = open(choice, options)?;
+    for note in &mut opened.notes {
+        *note = note.replace("timesink run -- ...", "timesink attach PID");
+    }
+    opened.notes.extend(doctor::cannot_look(&doctor::facts()));
+    opened.notes.push(
         "Attached to a running program: what happened before is not in the numbers, and processes \
          that left its tree before (daemons) are not recorded."
             .to_owned(),
-    ];
-    Ok(Opened { source, notes })
+    );
+    Ok(opened)
 }
 
 /// What bounds the CPU time of those who are recorded.

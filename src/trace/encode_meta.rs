@@ -115,6 +115,11 @@ pub(super) fn summary(out: &mut Out, summary: &Summary) {
         out.varint(throttled.periods);
         out.varint(throttled.time.0);
     }
+    out.byte(summary.stolen.is_some().into());
+    if let Some(stolen) = summary.stolen {
+        out.varint(stolen.stolen.0);
+        out.varint(stolen.busy.0);
+    }
 }
 
 /// Encodes the three clocks: all that a mark says.

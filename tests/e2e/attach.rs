@@ -22,13 +22,14 @@ use std::io::BufReader;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
-use tempfile::TempDir;
 use timesink::model::Event;
 use timesink::model::Interval;
 use timesink::model::Marks;
+use timesink::model::Start;
 use timesink::model::StartKind;
 use timesink::model::Tid;
 use timesink::model::Trace;
@@ -38,11 +39,15 @@ use timesink::trace::TraceFile;
 struct Waiting {
     child: Child,
     said: String,
+    /// Where it and `timesink` are, as the tier's user sees them.
+    place: Timesink,
 }
 
 impl Waiting {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(truth_program("attach.c"))
+    fn start(tier: Tier, arguments: &[&str]) -> Self {
+        let place = Timesink::on(tier);
+        let mut child = place
+            .as_its_user(&truth_program("attach.c"))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -53,7 +58,7 @@ impl Waiting {
         while !said.contains("ready=") {
             assert_ne!(lines.read_line(&mut said).expect("text"), 0, "it ended: {said}");
         }
-        Self { child, said }
+        Self { child, said, place }
     }
 
     fn said(&self, key: &str) -> u64 {
@@ -75,25 +80,28 @@ impl Drop for Waiting {
     }
 }
 
-/// `timesink attach` with these arguments, its results in `out` of a place.
+/// `timesink attach` with these arguments, its results in `out` of the target's place.
 struct Attached {
     child: Child,
-    place: TempDir,
+    out: PathBuf,
 }
 
 impl Attached {
-    fn to(pid: u32, arguments: &[&str]) -> Self {
-        let place = tempfile::Builder::new().prefix("timesink-e2e-").tempdir().expect("a place");
-        let child = Command::new(TIMESINK)
-            .args(["attach", &pid.to_string(), "-o"])
-            .arg(place.path().join("out"))
+    fn to(target: &Waiting, tier: Tier, arguments: &[&str]) -> Self {
+        let out = target.place.place().join("out");
+        let _ = fs::remove_dir_all(&out);
+        let child = target
+            .place
+            .as_its_user(Path::new(TIMESINK))
+            .args(["attach", &target.child.id().to_string(), "--tier", tier.name(), "-o"])
+            .arg(&out)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("timesink starts");
-        Self { child, place }
+        Self { child, out }
     }
 
     /// Waits until it says that it records.
@@ -110,19 +118,14 @@ impl Attached {
         line
     }
 
-    fn end(mut self) -> (i32, Value, TempDir) {
+    fn end(mut self) -> Value {
         let (status, _, err) = finish(&mut self.child, Vec::new());
         let err = String::from_utf8_lossy(&err).into_owned();
         let code = status.code().unwrap_or_else(|| panic!("{status}: {err}"));
         assert_eq!(code, 0, "{err}");
-        let json = fs::read(self.place.path().join("out/report.json")).expect("a report");
-        (code, serde_json::from_slice(&json).expect("JSON"), self.place)
+        let json = fs::read(self.out.join("report.json")).expect("a report");
+        serde_json::from_slice(&json).expect("JSON")
     }
-}
-
-/// The kernel tier is there, so that one can attach.
-fn can_attach() -> bool {
-    Tier::Kernel.available()
 }
 
 fn thread(report: &Value, tid: u64) -> &Value {
@@ -132,44 +135,63 @@ fn thread(report: &Value, tid: u64) -> &Value {
 
 #[test]
 fn threads_that_wait_already_are_in_their_states_with_their_objects() {
-    if !can_attach() {
-        return;
+    for tier in Tier::here() {
+        let _alone = alone();
+        let mut target = Waiting::start(tier, &[]);
+        let mut attached = Attached::to(&target, tier, &["--for", "1s"]);
+        attached.until_attached();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        target.child.stdin.as_mut().expect("piped").write_all(b"x").expect("it reads");
+        let trace = attached.out.join("trace.timesink");
+        let report = attached.end();
+        assert!(target.lives(), "the target goes on");
+        assert_adds_up(&report);
+        assert_eq!(text(&report, "/tier"), tier.name());
+        let wall = number(&report, "/wall_ns");
+        assert!((1_000_000_000..1_500_000_000).contains(&wall), "{wall}");
+        assert_eq!(rows(&report, "/threads").len(), 8, "seven threads, and the child's");
+        assert_eq!(rows(&report, "/processes").len(), 2);
+        if tier.name() != "proc" {
+            assert_no_run_missed(&report);
+        }
+        if tier == Tier::Kernel {
+            assert_eq!(states(&report["budget"])["unknown"], 0, "{}", report["budget"]);
+        }
+        for (key, state) in [
+            ("mutex_tid", "lock"),
+            ("pipe_tid", "pipe"),
+            ("sleep_tid", "sleep"),
+            ("child_tid", "child"),
+            ("eventfd_tid", "pipe"),
+        ] {
+            let row = thread(&report, target.said(key));
+            // All its time since the recording began, and all of it in this state.
+            let (start, end) = (number(row, "/start_ns"), number(row, "/end_ns"));
+            assert!(start < 50_000_000, "{row}");
+            assert_eq!(end, wall, "{row}");
+            assert_eq!(states(row)[state], end - start, "{tier:?} {key}: {row}");
+        }
+        assert_objects(&report, &target, tier);
+        let (start, first) = first_wait(&trace, &target);
+        assert_eq!(start.how, StartKind::Found);
+        assert_eq!(first.off, start.time, "from the begin of the recording, never before");
+        assert!((first.on - first.off).0 > 200_000_000, "{first:?}");
+        if tier == Tier::Kernel {
+            assert_eq!(first.marks, Marks { reason_seen: true, ..Marks::default() });
+            assert_eq!(first.call.map(|call| call.number), Some(0), "read");
+            let waker = first.waker.expect("seen");
+            let wanted = (Tid(target.child.id()), true, Some(1));
+            assert_eq!((waker.tid, waker.in_tree, waker.call), wanted);
+        }
+        // In this wait it was a pipe's, and in the sleeps after it was not.
+        let told = states(thread(&report, target.said("told_tid")));
+        assert!(told["pipe"] > 200_000_000 && told["pipe"] < wall / 2, "{tier:?}: {told:?}");
+        assert!(told["sleep"] > wall / 4, "{tier:?}: {told:?}");
     }
-    let _alone = alone();
-    let mut target = Waiting::start(&[]);
-    let mut attached = Attached::to(target.child.id(), &["--for", "1s"]);
-    attached.until_attached();
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    target.child.stdin.as_mut().expect("piped").write_all(b"x").expect("it reads");
-    let (_, report, place) = attached.end();
-    assert!(target.lives(), "the target goes on");
-    assert_adds_up(&report);
-    assert_no_run_missed(&report);
-    assert_eq!(states(&report["budget"])["unknown"], 0, "{}", report["budget"]);
-    let wall = number(&report, "/wall_ns");
-    assert!((1_000_000_000..1_500_000_000).contains(&wall), "{wall}");
-    assert_eq!(rows(&report, "/threads").len(), 8, "seven threads, and the child's");
-    assert_eq!(rows(&report, "/processes").len(), 2);
-    for (key, state) in [
-        ("mutex_tid", "lock"),
-        ("pipe_tid", "pipe"),
-        ("sleep_tid", "sleep"),
-        ("child_tid", "child"),
-        ("eventfd_tid", "pipe"),
-    ] {
-        let row = thread(&report, target.said(key));
-        // All its time since the recording began, and all of it in this state.
-        let (start, end) = (number(row, "/start_ns"), number(row, "/end_ns"));
-        assert!(start < 50_000_000, "{row}");
-        assert_eq!(end, wall, "{row}");
-        assert_eq!(states(row)[state], end - start, "{key}: {row}");
-    }
-    assert_objects(&report, &target);
-    assert_first_wait(&place.path().join("out/trace.timesink"), &target);
 }
 
 /// What each of them waits for, and where in the program.
-fn assert_objects(report: &Value, target: &Waiting) {
+fn assert_objects(report: &Value, target: &Waiting, tier: Tier) {
     let objects = rows(report, "/objects");
     let object = |what: &str, is: &dyn Fn(&&Value) -> bool| {
         objects.iter().find(is).unwrap_or_else(|| panic!("no {what} in {objects:#?}"))
@@ -187,15 +209,16 @@ fn assert_objects(report: &Value, target: &Waiting) {
     let child = object("child", &|object| text(object, "/kind") == "child");
     assert!(text(child, "/label").contains(&target.said("child").to_string()), "{child}");
     let eventfd = object("eventfd", &|object| text(object, "/label").starts_with("eventfd"));
-    assert_eq!(number(eventfd, "/waiters"), 2, "one object, in two processes: {eventfd}");
+    // `/proc` has no number that tells whether two descriptors are of one eventfd.
+    let waiters = if tier == Tier::Kernel { 2 } else { 1 };
+    assert_eq!(number(eventfd, "/waiters"), waiters, "one object, in two processes: {eventfd}");
     let name = text(rows(report, "/processes").first().expect("one"), "/name");
     assert_eq!(name, "attach_c");
     assert!(report["command"][0].as_str().is_some_and(|path| path.ends_with("attach_c")));
 }
 
-/// The wait that the recording found and saw end: from the start of the thread's recording, with
-/// what ended it.
-fn assert_first_wait(trace: &Path, target: &Waiting) {
+/// The start of a thread, and its wait that the recording found and saw end.
+fn first_wait(trace: &Path, target: &Waiting) -> (Start, Interval) {
     let trace = TraceFile::open(trace).expect("a trace");
     let tid = Tid(target.said("told_tid") as u32);
     let mut start = None;
@@ -205,30 +228,20 @@ fn assert_first_wait(trace: &Path, target: &Waiting) {
         Event::Interval(e) if e.tid == tid => first = first.or(Some(*e)),
         _ => {}
     });
-    let (start, first) = (start.expect("found"), first.expect("a wait"));
-    assert_eq!(start.how, StartKind::Found);
-    assert_eq!(first.off, start.time, "from the begin of the recording, never before");
-    assert_eq!(first.marks, Marks { reason_seen: true, ..Marks::default() });
-    assert_eq!(first.call.map(|call| call.number), Some(0), "read");
-    assert!((first.on - first.off).0 > 200_000_000, "{first:?}");
-    let waker = first.waker.expect("seen");
-    assert_eq!((waker.tid, waker.in_tree, waker.call), (Tid(target.child.id()), true, Some(1)));
+    (start.expect("found"), first.expect("a wait"))
 }
 
 #[test]
 fn an_interrupt_ends_the_recording_and_not_the_target() {
-    if !can_attach() {
-        return;
-    }
-    let _alone = alone();
-    for signal in ["INT", "TERM"] {
-        let mut target = Waiting::start(&[]);
-        let mut attached = Attached::to(target.child.id(), &[]);
+    for (tier, signal) in Tier::here().zip(["INT", "TERM", "INT", "TERM", "INT"]) {
+        let _alone = alone();
+        let mut target = Waiting::start(tier, &[]);
+        let mut attached = Attached::to(&target, tier, &[]);
         assert!(attached.until_attached().contains("Ctrl-C"));
         std::thread::sleep(std::time::Duration::from_millis(200));
         let arguments = [format!("-{signal}"), attached.child.id().to_string()];
         assert!(Command::new("kill").args(arguments).status().expect("kill runs").success());
-        let (_, report, _place) = attached.end();
+        let report = attached.end();
         assert!(target.lives(), "the target goes on");
         assert_adds_up(&report);
         assert!(report["exit"].is_null(), "{}", report["exit"]);
@@ -238,20 +251,66 @@ fn an_interrupt_ends_the_recording_and_not_the_target() {
 
 #[test]
 fn the_recording_ends_with_the_last_process() {
-    if !can_attach() {
-        return;
+    for tier in Tier::here() {
+        let _alone = alone();
+        let target = Waiting::start(tier, &["4000"]);
+        let mut attached = Attached::to(&target, tier, &[]);
+        attached.until_attached();
+        // Whom nobody waits for has ended all the same.
+        let report = attached.end();
+        assert_adds_up(&report);
+        if tier == Tier::Kernel {
+            // Only the parent is told how a process ended, and the kernel.
+            assert_eq!(report["exit"]["code"], 3);
+        }
+        assert!(rows(&report, "/processes").iter().all(|row| row["alive"] == false));
+        let last = rows(&report, "/threads").iter().map(|row| number(row, "/end_ns")).max();
+        assert_eq!(last, Some(number(&report, "/wall_ns")), "to the last exit");
     }
-    let _alone = alone();
-    let target = Waiting::start(&["4000"]);
-    let mut attached = Attached::to(target.child.id(), &[]);
-    attached.until_attached();
-    // Whom nobody waits for has ended all the same.
-    let (_, report, _place) = attached.end();
-    assert_adds_up(&report);
-    assert_eq!(report["exit"]["code"], 3);
-    assert!(rows(&report, "/processes").iter().all(|row| row["alive"] == false));
-    let last = rows(&report, "/threads").iter().map(|row| number(row, "/end_ns")).max();
-    assert_eq!(last, Some(number(&report, "/wall_ns")), "to the last exit");
+}
+
+/// Who is started while we attach has its events or gets them: nobody's time is lost.
+#[test]
+fn those_who_are_being_started_are_not_lost() {
+    // Threads of a breeder that start a thread each as fast as it goes, whose lives are as long.
+    for tier in Tier::here().filter(|tier| tier.name() == "perf") {
+        let _alone = alone();
+        let place = Timesink::on(tier);
+        let mut child = place
+            .as_its_user(&truth_program("breed.c"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let target = |child: &Child| child.id().to_string();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        for round in 0..4 {
+            let out = place.place().join(format!("out{round}"));
+            let mut attach = place.as_its_user(Path::new(TIMESINK));
+            attach.args(["attach", &target(&child), "--tier", tier.name(), "--for", "1s", "-o"]);
+            let output = attach.arg(&out).output().expect("it runs");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{said}");
+            let json = fs::read(out.join("report.json")).expect("a report");
+            let report: Value = serde_json::from_slice(&json).expect("JSON");
+            assert_adds_up(&report);
+            let counts = &report["health"]["run_counts"];
+            let (seen, kernel) = (number(counts, "/seen"), number(counts, "/kernel"));
+            // Those who live at the end are counted by the kernel a little after that.
+            assert!(kernel > 50 && seen.abs_diff(kernel) <= 2 + kernel / 20, "{counts}");
+            let threads = rows(&report, "/threads");
+            assert!(threads.len() > 100, "they breed: {}", threads.len());
+            // A thread without events would be unknown, or ready for a CPU, from its start to the end.
+            let starved = threads.iter().filter(|row| {
+                let life = number(row, "/end_ns") - number(row, "/start_ns");
+                let states = states(row);
+                life > 300_000_000 && (states["runnable"] + states["unknown"]) * 10 > life * 9
+            });
+            assert_eq!(starved.count(), 0, "round {round}: {said}");
+        }
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+    }
 }
 
 #[test]
@@ -282,7 +341,7 @@ fn what_cannot_be_attached_to_is_said_with_a_remedy() {
     };
     let err = as_nobody(&format!("{} attach {}", binary.display(), std::process::id()));
     assert!(err.contains("another user") && err.contains("sudo"), "{err}");
-    let err = as_nobody(&format!("{} attach $$", binary.display()));
+    let err = as_nobody(&format!("{} attach $$ --tier kernel", binary.display()));
     assert!(err.contains("kernel tier") && err.contains("sudo"), "{err}");
     assert!(!place.path().join("timesink-out").exists(), "nothing is left");
 }

@@ -227,7 +227,7 @@ impl Timesink {
     pub fn prepare<S: AsRef<OsStr>>(&self, command: &[S]) -> Command {
         let nobody = self.tier.is_some_and(Tier::as_nobody);
         let place = self.place.path();
-        let mut started = if nobody { self.as_nobody() } else { Command::new(TIMESINK) };
+        let mut started = self.as_its_user(Path::new(TIMESINK));
         started.arg("run").arg("-o").arg(place.join("out")).args(&self.options).arg("--");
         for (index, argument) in command.iter().enumerate() {
             let argument = argument.as_ref();
@@ -253,15 +253,18 @@ impl Timesink {
         path.into_os_string().into_string().expect("UTF-8")
     }
 
-    fn as_nobody(&self) -> Command {
+    /// One of our programs, to be run by the user of the tier.
+    pub fn as_its_user(&self, program: &Path) -> Command {
+        if !self.tier.is_some_and(Tier::as_nobody) {
+            return Command::new(program);
+        }
         let place = self.place.path();
         std::os::unix::fs::chown(place, Some(NOBODY), Some(NOBODY)).expect("root may");
-        let binary = self.bring(OsStr::new(TIMESINK));
         let mut command = Command::new("setpriv");
         command
             .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
             .args(["--inh-caps=-all", "--bounding-set=-all"])
-            .arg(binary)
+            .arg(self.bring(program.as_os_str()))
             .env("HOME", place);
         command
     }

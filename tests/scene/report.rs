@@ -286,7 +286,14 @@ pub fn report_of(trace: &MemoryTrace, headline: &str) -> Report {
         tier: trace.info.tier.name(),
         sample_period_ns: None,
         sampled_ns: waits.functions.values().sum(),
-        host: Host { kernel, cpus_online: cpus, cpus_allowed: cpus, cpu_quota: None },
+        host: Host {
+            kernel,
+            cpus_online: cpus,
+            cpus_allowed: cpus,
+            cpu_quota: None,
+            stolen_ns: None,
+            busy_ns: None,
+        },
         health: health(waits.intervals, &states),
         cost: cost(),
         budget: Budget {

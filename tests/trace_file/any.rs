@@ -323,10 +323,11 @@ pub fn summary() -> impl Strategy<Value = Summary> {
     let overhead = option::of((time(), name()));
     let root = option::of((pid(), option::of(any::<u32>())));
     let throttled = (number(), time()).prop_map(|(periods, time)| Throttled { periods, time });
-    let ends = (vec(name(), 0..3), option::of(throttled));
+    let stolen = (time(), time()).prop_map(|(stolen, busy)| Stolen { stolen, busy });
+    let ends = (vec(name(), 0..3), option::of(throttled), option::of(stolen));
     (clocks(), root, time(), number(), overhead, stacks, ends).prop_map(
         |(clocks, root, collector_cpu, collector_memory, target_overhead, stacks, ends)| {
-            let (warnings, throttled) = ends;
+            let (warnings, throttled, stolen) = ends;
             Summary {
                 clocks,
                 root,
@@ -336,6 +337,7 @@ pub fn summary() -> impl Strategy<Value = Summary> {
                 stacks,
                 warnings,
                 throttled,
+                stolen,
             }
         },
     )

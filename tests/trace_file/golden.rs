@@ -265,6 +265,7 @@ fn summary() -> Summary {
         stacks: StackCounts { taken: 4, complete: 3, truncated: 1, failed: 0 },
         warnings: vec!["a warning".to_owned()],
         throttled: Some(Throttled { periods: 3, time: Nanos(77) }),
+        stolen: Some(Stolen { stolen: Nanos(5), busy: Nanos(500) }),
     }
 }
 

@@ -3,15 +3,9 @@
 
 use super::KernelSource;
 use super::convert;
-use super::os;
 use crate::capture::CaptureError;
-use crate::capture::naming::Job;
-use crate::capture::procfs;
-use crate::model::Books;
+use crate::capture::adopted;
 use crate::model::Event;
-use crate::model::Exec;
-use crate::model::FastMap;
-use crate::model::Moved;
 use crate::model::Nanos;
 use crate::model::Pid;
 use crate::model::Record;
@@ -21,43 +15,11 @@ use crate::model::StartKind;
 use crate::model::Text;
 use crate::model::Tid;
 use std::collections::BTreeMap;
-use std::io;
 use timesink_bpf::layout::FoundEvent;
 
 /// Walks over all tasks, at most. Each adds a generation of those that were forked during the
 /// one before by threads not yet met: two or three are usual.
 const MOST_WALKS: usize = 64;
-
-/// The kernel's counts of found threads, as of when they were found: what came before is not ours.
-#[derive(Debug, Default)]
-pub struct Bases(FastMap<Tid, (Books, Option<Moved>)>);
-
-impl Bases {
-    /// Takes off what a found thread had when it was found. `ended`: it will not be asked again.
-    pub fn since_found(&mut self, tid: Tid, mut books: Books, ended: bool) -> Books {
-        let base = if ended { self.0.remove(&tid) } else { self.0.get(&tid).copied() };
-        let Some((base, _)) = base else { return books };
-        let less = |now: &mut Option<u64>, then: Option<u64>| {
-            *now = now.map(|now| now.saturating_sub(then.unwrap_or(0)));
-        };
-        less(&mut books.voluntary, base.voluntary);
-        less(&mut books.involuntary, base.involuntary);
-        less(&mut books.runs, base.runs);
-        less(&mut books.runs_seen, base.runs_seen);
-        books.cpu = books.cpu.map(|cpu| cpu - base.cpu.unwrap_or_default());
-        books.queued = books.queued.map(|queued| queued - base.queued.unwrap_or_default());
-        books
-    }
-
-    /// The same of what it read and wrote; to be asked first.
-    pub fn moved_since_found(&self, mut moved: Moved) -> Moved {
-        if let Some((_, Some(base))) = self.0.get(&moved.tid) {
-            moved.read_bytes = moved.read_bytes.saturating_sub(base.read_bytes);
-            moved.written_bytes = moved.written_bytes.saturating_sub(base.written_bytes);
-        }
-        moved
-    }
-}
 
 impl KernelSource {
     /// Puts `roots` with their threads and descendants into the tree and tells who they are.
@@ -86,13 +48,12 @@ impl KernelSource {
             }
         }
         if found.is_empty() {
-            let gone = io::Error::other("all of them have ended; `ps -e` lists what runs");
-            return Err(os("attaching to the processes", gone));
+            return Err(adopted::all_gone());
         }
         for thread in &found {
             let tid = Tid(thread.h.tid);
             let moved = convert::moved(thread.h.time, tid.0, &thread.books);
-            self.bases.0.insert(tid, (convert::books(&thread.books), moved));
+            self.bases.note(tid, convert::books(&thread.books), moved);
             self.living.begin(Pid(thread.h.pid));
         }
         self.tell(in_order(found), sink);
@@ -111,23 +72,12 @@ impl KernelSource {
                 how: StartKind::Found,
             })));
             if tid == Tid::from(pid) {
-                self.tell_program(time, pid, sink);
+                let jobs = &mut self.jobs;
+                let mut event = |event| sink(Record::Event(event));
+                adopted::tell_program(time, pid, &mut |job| jobs.push(time.0, job), &mut event);
             }
             let name = Text::from_c(&thread.comm);
             sink(Record::Event(Event::Rename(Rename { time, tid, name })));
-        }
-    }
-
-    /// What a process runs and where its code lies, as of now: an exec since then has an event of
-    /// its own, which comes later.
-    fn tell_program(&mut self, time: Nanos, pid: Pid, sink: &mut dyn FnMut(Record)) {
-        if let Some(path) = procfs::exe(pid) {
-            let (old_tid, argv) = (pid.into(), procfs::argv(pid));
-            sink(Record::Event(Event::Exec(Exec { time, pid, old_tid, path, argv })));
-        }
-        let maps = procfs::read_process(pid, "maps").unwrap_or_default();
-        for mapping in procfs::parse_maps(pid, &maps) {
-            self.jobs.push(time.0, Job::Map(mapping));
         }
     }
 }
@@ -187,20 +137,5 @@ mod tests {
         assert_eq!(order, [(90, 9), (7, 9), (5, 9)]);
         let circle = vec![found(5, 5, 6, 1), found(6, 6, 5, 1)];
         assert_eq!(in_order(circle).len(), 2);
-    }
-
-    #[test]
-    fn books_count_from_when_a_thread_was_found() {
-        let then = Books { runs: Some(5), cpu: Some(Nanos(100)), ..Books::default() };
-        let now = Books { runs: Some(7), cpu: Some(Nanos(130)), ..Books::default() };
-        let mut bases = Bases::default();
-        let moved =
-            |read_bytes| Moved { time: Nanos(9), tid: Tid(1), read_bytes, written_bytes: 5 };
-        bases.0.insert(Tid(1), (then, Some(moved(70))));
-        let since = bases.moved_since_found(moved(100));
-        assert_eq!((since.read_bytes, since.written_bytes), (30, 0));
-        let since = bases.since_found(Tid(1), now, true);
-        assert_eq!((since.runs, since.cpu), (Some(2), Some(Nanos(30))));
-        assert_eq!(bases.since_found(Tid(1), now, true), now, "another thread of that id");
     }
 }

@@ -1,11 +1,11 @@
 //! Reading the rings, and turning what is in them into events and naming jobs.
 
 use super::KernelSource;
-use super::adopt::Bases;
 use super::convert;
 use super::living::Living;
 use super::pending::Faults;
 use super::pending::Jobs;
+use crate::capture::adopted::Bases;
 use crate::capture::naming::Job;
 use crate::capture::python::PythonFrames;
 use crate::capture::sys::bpf::monotonic_ns;

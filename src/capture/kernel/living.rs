@@ -3,7 +3,6 @@
 
 use crate::capture::procfs;
 use crate::model::Pid;
-use crate::model::Tid;
 use std::collections::BTreeSet;
 
 /// Ids of processes that began and did not end.
@@ -33,12 +32,7 @@ impl Living {
     /// Whether nobody lives any more.
     pub fn is_over(&mut self) -> bool {
         if self.in_doubt {
-            self.pids.retain(|&pid| {
-                let stat = procfs::read_task(pid, Tid::from(pid), "stat");
-                let state = stat.and_then(|stat| procfs::parse_stat(&stat)).map(|stat| stat.state);
-                // A leader may end before its threads: then the process is no zombie yet.
-                state.is_some_and(|state| state != b'Z' || procfs::threads(pid).len() > 1)
-            });
+            self.pids.retain(|&pid| procfs::lives(pid));
         }
         self.pids.is_empty()
     }

@@ -10,6 +10,7 @@
 //! though its ends were seen: the thread may have come and gone in between.
 
 use super::record::Comm;
+use super::record::Found;
 use super::record::Raw;
 use super::record::Task;
 use super::record::What;
@@ -54,13 +55,26 @@ enum Place {
     On { since: Nanos, cpu: u16 },
     /// Off since then.
     Off { since: Nanos, left: Left, cpu: u16 },
+    /// Found then, before any switch of it was seen: the first one tells. Without one, what
+    /// `/proc` said holds.
+    Found { since: Nanos, left: Option<Left>, looked: Nanos, cpu: u16 },
 }
 
 impl Place {
     fn since(self) -> Nanos {
         match self {
-            Self::On { since, .. } | Self::Off { since, .. } => since,
+            Self::On { since, .. } | Self::Off { since, .. } | Self::Found { since, .. } => since,
         }
+    }
+
+    /// The same, but nothing before `time` counts.
+    fn from(mut self, time: Nanos) -> Self {
+        match &mut self {
+            Self::On { since, .. } | Self::Off { since, .. } | Self::Found { since, .. } => {
+                *since = time;
+            }
+        }
+        self
     }
 }
 
@@ -76,12 +90,16 @@ struct Loss {
 struct Thread {
     pid: Pid,
     place: Place,
-    /// How often it was seen getting a CPU.
+    /// How often it was seen getting a CPU,
     runs: u64,
+    /// since then: what the kernel had counted before is taken off.
+    counted: Nanos,
 }
 
 #[derive(Debug, Default)]
 struct Process {
+    /// As far as it is known: a found process's matters.
+    parent: Pid,
     /// An exec whose program is not known yet (its first executable mapping follows), and what the
     /// kernel calls the process from then on.
     exec: Option<Box<(Exec, Text)>>,
@@ -90,8 +108,11 @@ struct Process {
 /// State of the recorded tree.
 #[derive(Debug)]
 pub struct Machine {
+    /// The command; 0 if there is none.
     root: Pid,
     started: bool,
+    /// What is applied before [`Machine::begin`] only says where threads are.
+    priming: bool,
     period: Nanos,
     threads: FastMap<Tid, Thread>,
     processes: FastMap<Pid, Process>,
@@ -112,6 +133,7 @@ impl Machine {
         Self {
             root,
             started: false,
+            priming: false,
             period,
             threads: FastMap::default(),
             processes: FastMap::default(),
@@ -121,6 +143,50 @@ impl Machine {
             lost: 0,
             throttled: 0,
         }
+    }
+
+    /// For processes that already run. Until [`Machine::begin`] its events are of no use.
+    pub fn attached(period: Nanos) -> Self {
+        Self { started: true, priming: true, ..Self::new(Pid(0), period) }
+    }
+
+    /// All that live are there from `time` on: parents first, leaders before their threads.
+    pub fn begin(&mut self, time: Nanos, out: &mut dyn FnMut(Start)) {
+        self.priming = false;
+        self.losses.clear();
+        let mut living: Vec<(usize, Pid, Tid)> = Vec::new();
+        self.threads.retain(|&tid, thread| {
+            thread.place = thread.place.from(time);
+            thread.runs = 0;
+            living.push((depth(&self.processes, thread.pid), thread.pid, tid));
+            true
+        });
+        living.sort_unstable_by_key(|&(depth, pid, tid)| (depth, pid, tid.0 != pid.0, tid));
+        for (_, pid, tid) in living {
+            let parent = self.processes.get(&pid).map(|process| process.parent);
+            let (parent_tid, parent_pid) = (Tid(0), parent.unwrap_or_default());
+            let how = StartKind::Found;
+            out(Start { time, tid, pid, parent_tid, parent_pid, how });
+        }
+        // Whoever tells of these starts also tells which programs run then.
+        self.processes.values_mut().for_each(|process| process.exec = None);
+    }
+
+    /// The kernel's count of a thread's runs was read then: from then on they are counted here.
+    pub fn count_from(&mut self, tid: Tid, time: Nanos) {
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.counted = time;
+        }
+    }
+
+    /// Whether no thread lives, as far as the records say.
+    pub fn is_empty(&self) -> bool {
+        self.threads.is_empty()
+    }
+
+    /// Processes that live, as far as the records say.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> + '_ {
+        self.processes.keys().copied()
     }
 
     /// Takes the next record.
@@ -134,7 +200,8 @@ impl Machine {
             What::In => self.switch_in(time, pid, tid, cpu, out),
             What::Out { preempted } => self.switch_out(time, pid, tid, cpu, preempted, out),
             What::Fork(task) => self.fork(time, task, cpu, out),
-            What::Exit(task) => self.exit(time, task.tid, out),
+            What::Exit(task) => self.exit(time, task.tid, cpu, out),
+            What::Found(found) => self.found((time, pid, tid, cpu), *found, out),
             What::Comm(comm) if comm.exec => self.exec(time, pid, cpu, *comm, out),
             What::Comm(comm) => out(rename(time, tid, comm.name)),
             What::Map(mapping) => self.map(*mapping, out),
@@ -208,6 +275,15 @@ impl Machine {
                 let interval = interval(tid, since, time, left, cpu_off, cpu, false);
                 out(Output::Event(Event::Interval(interval)));
             }
+            Place::Found { since, .. } if since >= time => {}
+            Place::Found { since, .. } if self.holed(since, time) => out(gap(tid, since, time)),
+            Place::Found { since, left, looked, cpu: cpu_off } => {
+                // It was off since it was found; the look counts if it was off still.
+                let ready = Left::Preempted;
+                let left = if looked <= time { left.unwrap_or(ready) } else { Left::Unknown };
+                let interval = interval(tid, since, time, left, cpu_off, cpu, false);
+                out(Output::Event(Event::Interval(interval)));
+            }
             // It never left, as far as we saw.
             Place::On { since, .. } if since < time => out(gap(tid, since, time)),
             Place::On { .. } => {}
@@ -223,7 +299,7 @@ impl Machine {
         out: &mut dyn FnMut(Output),
     ) {
         let Some(thread) = self.known(time, pid, tid, cpu, out) else { return };
-        thread.runs += 1;
+        thread.runs += u64::from(time >= thread.counted);
         let place = std::mem::replace(&mut thread.place, Place::On { since: time, cpu });
         self.back(tid, place, cpu, time, out);
     }
@@ -242,7 +318,9 @@ impl Machine {
             if preempted { Left::Preempted } else { Left::Blocked { uninterruptible: false } };
         let place = std::mem::replace(&mut thread.place, Place::Off { since: time, left, cpu });
         match place {
-            Place::On { since, cpu } => self.leave(tid, cpu, since, time, out),
+            Place::On { since, cpu } | Place::Found { since, cpu, .. } => {
+                self.leave(tid, cpu, since, time, out);
+            }
             // Back and gone again unseen in between.
             Place::Off { since, .. } => out(gap(tid, since, time)),
         }
@@ -270,16 +348,46 @@ impl Machine {
         self.threads.get_mut(&tid)
     }
 
+    /// A thread that ran already is seen from now on, whatever was thought of it before.
+    fn found(
+        &mut self,
+        (time, pid, tid, cpu): (Nanos, Pid, Tid, u16),
+        found: Found,
+        out: &mut dyn FnMut(Output),
+    ) {
+        let Found { parent, left, looked } = found;
+        let place = Place::Found { since: time, left, looked, cpu };
+        let Some(thread) = self.threads.get_mut(&tid) else {
+            let (parent_tid, how) = (Tid(0), StartKind::Found);
+            let start = Start { time, tid, pid, parent_tid, parent_pid: parent, how };
+            return self.add(start, place, out);
+        };
+        let since = thread.place.since();
+        thread.place = place;
+        (thread.runs, thread.counted) = (0, looked);
+        self.processes.entry(pid).or_default().parent = parent;
+        if since < time {
+            out(gap(tid, since, time));
+        }
+    }
+
     fn add(&mut self, start: Start, place: Place, out: &mut dyn FnMut(Output)) {
-        let thread = Thread { pid: start.pid, place, runs: 0 };
+        let thread = Thread { pid: start.pid, place, runs: 0, counted: start.time };
         self.threads.insert(start.tid, thread);
-        self.processes.entry(start.pid).or_default();
+        let process = self.processes.entry(start.pid).or_default();
+        if start.parent_pid != start.pid {
+            process.parent = start.parent_pid;
+        }
         out(Output::Event(Event::Start(start)));
     }
 
     fn fork(&mut self, time: Nanos, task: Task, cpu: u16, out: &mut dyn FnMut(Output)) {
         let Task { pid, ppid: parent_pid, tid, ptid: parent_tid } = task;
         if let Some(old) = self.threads.get(&tid) {
+            // Met in `/proc` a moment before its record was written.
+            if self.priming && matches!(old.place, Place::Found { .. }) {
+                return;
+            }
             // The id is used again, so the exit of its former owner was lost.
             let since = old.place.since();
             if since < time {
@@ -296,12 +404,15 @@ impl Machine {
         }
     }
 
-    fn exit(&mut self, time: Nanos, tid: Tid, out: &mut dyn FnMut(Output)) {
+    fn exit(&mut self, time: Nanos, tid: Tid, cpu: u16, out: &mut dyn FnMut(Output)) {
         let Some(thread) = self.threads.get(&tid) else { return };
         match thread.place {
             Place::On { since, cpu } => self.leave(tid, cpu, since, time, out),
-            Place::Off { since, .. } if since < time => out(gap(tid, since, time)),
-            Place::Off { .. } => {}
+            Place::Found { since, left: None, .. } => self.leave(tid, cpu, since, time, out),
+            Place::Off { since, .. } | Place::Found { since, .. } if since < time => {
+                out(gap(tid, since, time));
+            }
+            Place::Off { .. } | Place::Found { .. } => {}
         }
         self.end(time, tid, out);
     }
@@ -412,13 +523,18 @@ impl Machine {
             let books = books(pid, tid, runs);
             let since = place.since();
             // Its exit may be among the lost records: then nobody knows what it did since.
-            let gone = !self.losses.is_empty() && books.runs.is_none();
+            // Or it was cloned just before its maker's events were opened: then it ran unseen.
+            let newborn = matches!(place, Place::Off { left: Left::New, .. });
+            let unheard = newborn && books.runs != Some(0);
+            let gone = (newborn || !self.losses.is_empty()) && books.runs.is_none();
             match place {
                 _ if since >= time => {}
-                _ if gone => out(gap(tid, since, time)),
-                Place::On { since, cpu } => self.leave(tid, cpu, since, time, out),
-                Place::Off { .. } if self.holed(since, time) => out(gap(tid, since, time)),
-                Place::Off { left, cpu, .. } => {
+                _ if gone || unheard => out(gap(tid, since, time)),
+                Place::On { since, cpu } | Place::Found { since, left: None, cpu, .. } => {
+                    self.leave(tid, cpu, since, time, out);
+                }
+                _ if self.holed(since, time) => out(gap(tid, since, time)),
+                Place::Off { left, cpu, .. } | Place::Found { left: Some(left), cpu, .. } => {
                     let open = interval(tid, since, time, left, cpu, cpu, true);
                     out(Output::Event(Event::Interval(open)));
                 }
@@ -428,6 +544,12 @@ impl Machine {
         }
         self.processes.clear();
     }
+}
+
+/// How many ancestors of a process are known. A circle is possible only in nonsense.
+fn depth(processes: &FastMap<Pid, Process>, pid: Pid) -> usize {
+    let parent = |&pid: &Pid| processes.get(&pid).map(|process| process.parent);
+    std::iter::successors(Some(pid), parent).take(processes.len() + 1).count()
 }
 
 fn gap(tid: Tid, from: Nanos, to: Nanos) -> Output {

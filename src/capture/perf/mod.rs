@@ -1,15 +1,17 @@
 //! The `perf` tier: exact times on and off the CPU for ordinary users
 //! (`perf_event_paranoid` <= 2, no capability), reasons by looking from outside.
 //!
-//! Per CPU one ring with two events on the waiting root, both inherited by all it starts and
-//! enabled by its exec: a dummy that carries the records of switches, forks, execs, exits and
+//! Per CPU one ring with two events on the waiting root (attached: on every thread, see `attach.rs`),
+//! both inherited by all it starts and enabled by its exec: a dummy that carries the records of switches, forks, execs, exits and
 //! mappings, and a CPU clock that samples. The rings are merged by time: a record younger
 //! than 3 ms (`SETTLE`) waits for the next drain, so that its elder on another CPU is there first.
 
+mod attach;
 mod machine;
 mod record;
 mod sleepers;
 
+use self::attach::Attachment;
 use self::machine::Machine;
 use self::machine::Output;
 use self::record::Raw;
@@ -21,6 +23,7 @@ use super::Options;
 use super::Progress;
 use super::Source;
 use super::Target;
+use super::adopted::Bases;
 use super::doctor;
 use super::naming::Naming;
 use super::naming::Outcome;
@@ -29,6 +32,7 @@ use super::observer::Unseen;
 use super::procfs;
 use super::sys::perf_event::EventFd;
 use super::sys::perf_event::Ring;
+use super::sys::perf_event::Since;
 use super::sys::perf_event::monotonic;
 use super::sys::perf_event::page_size;
 use crate::model::Books;
@@ -77,8 +81,9 @@ const SAMPLES_PER_RING: usize = 16;
 struct Cpu {
     number: u16,
     ring: Ring,
-    sideband: EventFd,
-    sampling: Option<EventFd>,
+    /// One for each thread that events were opened on. The first one's ring is that of all.
+    sideband: Vec<EventFd>,
+    sampling: Vec<EventFd>,
     /// Losses of the two that are told.
     told: [u64; 2],
     /// Time of the newest record read.
@@ -88,10 +93,12 @@ struct Cpu {
 impl Cpu {
     /// Losses that were not told, by kind. A kernel that does not count says so by records.
     fn losses(&mut self) -> [(LostKind, u64); 2] {
-        let sampling = self.sampling.as_ref().and_then(EventFd::lost);
-        let now = [self.sideband.lost(), sampling].map(Option::unwrap_or_default);
+        let sum = |events: &[EventFd]| events.iter().filter_map(EventFd::lost).sum::<u64>();
+        let now = [sum(&self.sideband), sum(&self.sampling)];
         let told = std::mem::replace(&mut self.told, now);
-        [(LostKind::Intervals, now[0] - told[0]), (LostKind::Samples, now[1] - told[1])]
+        // The count of a thread that has ended may not be readable any more.
+        let new = |kind: usize| now[kind].saturating_sub(told[kind]);
+        [(LostKind::Intervals, new(0)), (LostKind::Samples, new(1))]
     }
 }
 
@@ -107,6 +114,9 @@ pub struct PerfSource {
     naming: Option<Naming>,
     observer: Observer,
     machine: Machine,
+    /// Of running processes, until all are known to be seen.
+    attachment: Option<Attachment>,
+    bases: Bases,
     sleepers: Sleepers,
     /// Waits this long are looked at now.
     look_after: Nanos,
@@ -123,9 +133,10 @@ impl PerfSource {
     /// Checks that the tier can record here. Nothing runs yet.
     pub fn new(options: Options) -> Result<Self, CaptureError> {
         let own = std::process::id();
-        EventFd::sideband(own, first_cpu()).map_err(|error| refusal(&error))?;
+        EventFd::sideband(own, first_cpu(), Since::Exec).map_err(|error| refusal(&error))?;
         let kernel =
-            EventFd::sampling(own, first_cpu(), period(options), stack_bytes(4), true).is_ok();
+            EventFd::sampling(own, first_cpu(), Since::Exec, period(options), stack_bytes(4), true)
+                .is_ok();
         Ok(Self {
             options,
             kernel,
@@ -135,6 +146,8 @@ impl PerfSource {
             naming: None,
             observer: Observer::new(options.wait_stacks),
             machine: Machine::new(Pid(0), period(options)),
+            attachment: None,
+            bases: Bases::default(),
             sleepers: Sleepers::default(),
             look_after: LOOK_AFTER,
             due: None,
@@ -144,27 +157,51 @@ impl PerfSource {
         })
     }
 
+    /// Opens the events of a thread on every CPU with the largest rings that are granted.
+    fn open_rings(&mut self, tid: Tid, since: Since) -> io::Result<()> {
+        let cpus = doctor::online_cpus();
+        let mut result = Ok(());
+        for pages in RING_PAGES {
+            result = self.open(tid, &cpus, since, pages);
+            match &result {
+                // The limit on locked memory is EPERM; memory itself ENOMEM.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM)) => {}
+                _ => break,
+            }
+        }
+        result?;
+        self.machine.counted = self.cpus.iter().all(|cpu| cpu.sideband[0].lost().is_some());
+        if self.pages < ENOUGH_PAGES {
+            self.warnings.push(format!(
+                "only {} pages of buffer per CPU fit into the locked-memory limit, so records may be \
+                 lost: `sudo sysctl kernel.perf_event_mlock_kb=516` or `ulimit -l unlimited`",
+                self.pages
+            ));
+        }
+        Ok(())
+    }
+
     /// Opens the events of every CPU with rings of `pages` each.
-    fn open(&mut self, pid: Pid, cpus: &[u16], pages: usize) -> io::Result<()> {
+    fn open(&mut self, tid: Tid, cpus: &[u16], since: Since, pages: usize) -> io::Result<()> {
         self.cpus.clear();
         self.warnings.clear();
         for &number in cpus {
-            let sideband = match EventFd::sideband(pid.0, number) {
+            let sideband = match EventFd::sideband(tid.0, number, since) {
                 // Went offline since we read the list.
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
                 other => other?,
             };
             let ring = Ring::map(&sideband, pages)?;
             let sampling = (self.options.sample_hz > 0).then(|| {
-                let period = period(self.options);
-                let bytes = stack_bytes(pages);
-                let event = EventFd::sampling(pid.0, number, period, bytes, self.kernel)?;
+                let (period, bytes) = (period(self.options), stack_bytes(pages));
+                let event = EventFd::sampling(tid.0, number, since, period, bytes, self.kernel)?;
                 event.redirect(&sideband).map(|()| event)
             });
             let sampling = sampling.and_then(|opened: io::Result<EventFd>| {
                 let failed = |error| format!("CPU {number} has no CPU samples: {error}");
                 opened.map_err(|error| self.warnings.push(failed(error))).ok()
             });
+            let (sideband, sampling) = (vec![sideband], sampling.into_iter().collect());
             let newest = monotonic();
             self.cpus.push(Cpu { number, ring, sideband, sampling, told: [0; 2], newest });
         }
@@ -207,6 +244,9 @@ impl PerfSource {
         // Stable: records of one CPU with the same time stay in their order.
         pending[settled..].sort_by_key(|raw| raw.time);
         pending[settled..].iter().for_each(|raw| self.sleepers.feed(raw));
+        if let Some(attachment) = &mut self.attachment {
+            pending[settled..].iter().for_each(|raw| attachment.hear(raw));
+        }
         pending.sort_by_key(|raw| raw.time);
         fill
     }
@@ -352,40 +392,24 @@ impl Source for PerfSource {
     fn start(&mut self, target: &Target) -> Result<(), CaptureError> {
         self.machine = Machine::new(target.pid, period(self.options));
         self.naming = Some(Naming::start()?);
-        let cpus = doctor::online_cpus();
-        let mut refused = None;
-        for pages in RING_PAGES {
-            match self.open(target.pid, &cpus, pages) {
-                Ok(()) => {
-                    refused = None;
-                    break;
-                }
-                // The limit on locked memory is EPERM; memory itself ENOMEM.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM)) => {
-                    refused = Some(error);
-                }
-                Err(error) => {
-                    refused = Some(error);
-                    break;
-                }
-            }
-        }
-        if let Some(error) = refused {
-            return Err(refusal(&error));
-        }
-        self.machine.counted = self.cpus.iter().all(|cpu| cpu.sideband.lost().is_some());
-        if self.pages < ENOUGH_PAGES {
-            self.warnings.push(format!(
-                "only {} pages of buffer per CPU fit into the locked-memory limit, so records may be \
-                 lost: `sudo sysctl kernel.perf_event_mlock_kb=516` or `ulimit -l unlimited`",
-                self.pages
-            ));
-        }
+        self.open_rings(target.pid.into(), Since::Exec).map_err(|error| refusal(&error))
+    }
+
+    fn attach(&mut self, roots: &[Pid], sink: &mut dyn FnMut(Record)) -> Result<(), CaptureError> {
+        self.adopt(roots)?;
+        self.deliver(sink);
         Ok(())
+    }
+
+    fn is_over(&mut self) -> bool {
+        // Exits may be among what was lost: then only `/proc` can tell.
+        let lives = |pid| procfs::lives(pid);
+        self.machine.is_empty() || self.machine.lost > 0 && !self.machine.pids().any(lives)
     }
 
     fn drain(&mut self, sink: &mut dyn FnMut(Record)) -> Result<Progress, CaptureError> {
         let now = monotonic();
+        let listed = self.list_again(now);
         let fill = self.read(false);
         // First of all: the threads may wake up any moment.
         self.observe(now);
@@ -395,7 +419,7 @@ impl Source for PerfSource {
         }
         self.settle(now - SETTLE);
         let records = self.deliver(sink);
-        Ok(Progress { records, fill })
+        listed.map(|()| Progress { records, fill })
     }
 
     fn due(&self) -> Option<Nanos> {
@@ -412,8 +436,10 @@ impl Source for PerfSource {
         self.settle(now);
         self.pending.clear();
         let lost = self.machine.lost;
-        let books =
-            |pid: Pid, tid: Tid, runs: u64| -> Books { procfs::books(pid, tid, Some(runs)) };
+        let bases = &self.bases;
+        let books = |pid: Pid, tid: Tid, runs: u64| -> Books {
+            bases.since(tid, procfs::books(pid, tid, Some(runs)))
+        };
         let (batch, naming) = (&mut self.batch, &mut self.naming);
         self.machine.finish(now, &books, &mut |output| route(output, batch, naming));
         self.deliver(sink);

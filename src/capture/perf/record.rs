@@ -1,6 +1,7 @@
 //! Bytes of a perf ring to records. Layouts as `man perf_event_open` gives them for the
 //! fields that `sys/perf_event.rs` asks for. Any bytes give a record or `None`.
 
+use crate::model::Left;
 use crate::model::Nanos;
 use crate::model::Pid;
 use crate::model::Text;
@@ -49,6 +50,19 @@ pub enum What {
     Lost(u64),
     /// The kernel stopped sampling for a moment: it found it too dear.
     Throttled,
+    /// No record of the kernel: a thread that ran already is seen from this time on.
+    Found(Box<Found>),
+}
+
+/// What `/proc` said of a thread right after its events were opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// The parent of its process.
+    pub parent: Pid,
+    /// How it had left the CPU; `None`: it ran, or was ready to.
+    pub left: Option<Left>,
+    /// When that was looked at. A switch before says better.
+    pub looked: Nanos,
 }
 
 /// A task of a fork or exit record.

@@ -8,6 +8,7 @@
 use super::record::Raw;
 use super::record::What;
 use crate::model::FastMap;
+use crate::model::Left;
 use crate::model::Nanos;
 use crate::model::Pid;
 use crate::model::Tid;
@@ -56,9 +57,10 @@ pub struct Sleepers {
 impl Sleepers {
     /// Takes the next record. Those of one thread should come in time order; older ones are ignored.
     pub fn feed(&mut self, raw: &Raw) {
-        let blocked = match raw.what {
+        let blocked = match &raw.what {
             What::In => false,
             What::Out { preempted } => !preempted,
+            What::Found(found) => matches!(found.left, Some(Left::Blocked { .. })),
             What::Exit(task) => {
                 self.forget(task.tid);
                 return;

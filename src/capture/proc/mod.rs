@@ -19,6 +19,7 @@ use super::Options;
 use super::Progress;
 use super::Source;
 use super::Target;
+use super::adopted;
 use super::doctor;
 use super::naming::Job;
 use super::naming::Naming;
@@ -287,6 +288,29 @@ impl Source for ProcSource {
             doing: format!("reading /proc/{} of the command", target.pid.0),
             source: std::io::ErrorKind::NotFound.into(),
         })
+    }
+
+    fn attach(&mut self, roots: &[Pid], sink: &mut dyn FnMut(Record)) -> Result<(), CaptureError> {
+        let mut naming = Naming::start()?;
+        // Who is started meanwhile is met by the first poll: all found are taken to have run.
+        let now = monotonic();
+        self.began = now;
+        self.tree = Tree::new(Pid(0));
+        self.tree.adopt(&adopted::tree(roots), now, &mut self.batch);
+        for pid in self.tree.pids() {
+            let mut jobs = |job| naming.send(job);
+            adopted::tell_program(now, pid, &mut jobs, &mut |event| self.batch.push(event));
+        }
+        self.naming = Some(naming);
+        if self.batch.is_empty() {
+            return Err(adopted::all_gone());
+        }
+        self.deliver(sink);
+        Ok(())
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.tree.threads.is_empty()
     }
 
     fn drain(&mut self, sink: &mut dyn FnMut(Record)) -> Result<Progress, CaptureError> {

@@ -2,6 +2,8 @@
 #![allow(clippy::disallowed_methods)] // the impure edge reads files and clocks
 
 use super::ledger::Ledger;
+use crate::capture::adopted::Bases;
+use crate::capture::adopted::Member;
 use crate::capture::procfs;
 use crate::capture::procfs::SchedStat;
 use crate::capture::procfs::Stat;
@@ -132,6 +134,7 @@ pub struct Tree {
     processes: BTreeMap<Pid, Process>,
     /// Start ticks of ended threads.
     ended: FastMap<Tid, u64>,
+    bases: Bases,
     last_poll: Nanos,
 }
 
@@ -145,6 +148,7 @@ impl Tree {
             threads: BTreeMap::new(),
             processes: BTreeMap::new(),
             ended: FastMap::default(),
+            bases: Bases::default(),
             last_poll: Nanos::ZERO,
         }
     }
@@ -183,6 +187,33 @@ impl Tree {
         let process = self.process(pid, Pid(0), held.program);
         process.new = false;
         true
+    }
+
+    /// Adds processes that ran before the recording, which begins at `now` for them.
+    pub fn adopt(&mut self, members: &[Member], now: Nanos, batch: &mut Vec<Event>) {
+        self.last_poll = now;
+        for Member { pid, parent, tids } in members {
+            for &tid in tids {
+                let (Some(stat), Some(books)) = (stat(*pid, tid), books(*pid, tid)) else {
+                    continue;
+                };
+                if self.threads.contains_key(&tid) || matches!(stat.state, b'Z' | b'X') {
+                    continue;
+                }
+                self.bases.note(tid, procfs::books(*pid, tid, None), None);
+                let (parent_tid, parent_pid, how) = (Tid(0), *parent, StartKind::Found);
+                let (time, pid) = (now, *pid);
+                batch.push(Event::Start(Start { time, tid, pid, parent_tid, parent_pid, how }));
+                self.process(pid, parent_pid, Program::read(pid)).new = false;
+                let ledger = Ledger::continued(tid, now, books);
+                self.insert(pid, tid, ledger, now, stat.start_ticks, Some(stat.comm), batch);
+            }
+        }
+    }
+
+    /// Processes that live.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> + '_ {
+        self.processes.keys().copied()
     }
 
     fn process(&mut self, pid: Pid, parent: Pid, program: Program) -> &mut Process {
@@ -404,6 +435,7 @@ impl Tree {
         });
         let how = if last { ExitKind::Process { status: None } } else { ExitKind::Thread };
         let books = if books.is_some() { procfs::books(pid, tid, None) } else { Books::default() };
+        let books = self.bases.since_found(tid, books, true);
         batch.push(Event::Exit(Exit { time, tid, pid, how, books }));
         if last {
             self.processes.remove(&pid);
@@ -422,7 +454,7 @@ impl Tree {
         for (tid, mut thread) in std::mem::take(&mut self.threads) {
             thread.ledger.close(now, &mut |i| batch.push(Event::Interval(i)));
             let (pid, how) = (thread.pid, ExitKind::Alive);
-            let books = procfs::books(pid, tid, None);
+            let books = self.bases.since(tid, procfs::books(pid, tid, None));
             batch.push(Event::Exit(Exit { time: now, tid, pid, how, books }));
         }
         self.processes.clear();

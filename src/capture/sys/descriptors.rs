@@ -19,6 +19,18 @@ pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) })
 }
 
+/// Raises this process's limit on open descriptors to what it may be.
+pub fn raise_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer, and read only by the second call.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 /// One descriptor each: eventfd, epoll, timerfd, signalfd, inotify, pidfd, in this order,
 /// which is that of the kinds in [`FdKind`](crate::model::FdKind). `None` where the kernel refuses.
 pub struct Samples(Vec<Option<OwnedFd>>);

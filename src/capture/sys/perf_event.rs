@@ -77,11 +77,20 @@ pub struct EventFd {
     counts_losses: bool,
 }
 
-fn common(attr: &mut perf_event_attr) {
+/// From when on an event counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Since {
+    /// The next exec of the task.
+    Exec,
+    /// At once: the task runs already.
+    Now,
+}
+
+fn common(attr: &mut perf_event_attr, from: Since) {
     attr.size = size_of::<perf_event_attr>() as u32;
     attr.type_ = bindings::PERF_TYPE_SOFTWARE;
-    attr.set_disabled(1);
-    attr.set_enable_on_exec(1);
+    attr.set_disabled(u64::from(from == Since::Exec));
+    attr.set_enable_on_exec(u64::from(from == Since::Exec));
     attr.set_inherit(1);
     attr.set_sample_id_all(1);
     attr.set_use_clockid(1);
@@ -120,13 +129,13 @@ fn open_as_is(attr: &mut perf_event_attr, pid: u32, cpu: u16) -> io::Result<Even
 }
 
 impl EventFd {
-    /// Switches, forks, execs, exits, names and executable mappings of `pid` and all its
-    /// descendants while they are on `cpu`, from the exec of `pid` on. Needs
-    /// `perf_event_paranoid` <= 2 and nothing else.
-    pub fn sideband(pid: u32, cpu: u16) -> io::Result<Self> {
+    /// Switches, forks, execs, exits, names and executable mappings of the thread `tid` and of all
+    /// that it starts from now on while they are on `cpu`. Needs `perf_event_paranoid` <= 2 and
+    /// nothing else.
+    pub fn sideband(tid: u32, cpu: u16, from: Since) -> io::Result<Self> {
         let attempt = |build_id: bool| {
             let mut attr = perf_event_attr::default();
-            common(&mut attr);
+            common(&mut attr, from);
             attr.config = u64::from(bindings::PERF_COUNT_SW_DUMMY);
             attr.sample_type = ID_FIELDS;
             attr.set_exclude_kernel(1);
@@ -137,7 +146,7 @@ impl EventFd {
             attr.set_mmap2(1);
             attr.set_build_id(u64::from(build_id));
             attr.set_task(1);
-            open(&mut attr, pid, cpu)
+            open(&mut attr, tid, cpu)
         };
         // Build ids in mapping records exist since Linux 5.12.
         attempt(true).or_else(|error| match error.raw_os_error() {
@@ -149,14 +158,15 @@ impl EventFd {
     /// CPU samples every `period` of CPU time, with up to `stack_bytes` of user stack.
     /// With `kernel` also of time in the kernel (needs `perf_event_paranoid` <= 1).
     pub fn sampling(
-        pid: u32,
+        tid: u32,
         cpu: u16,
+        from: Since,
         period: Nanos,
         stack_bytes: u32,
         kernel: bool,
     ) -> io::Result<Self> {
         let mut attr = perf_event_attr::default();
-        common(&mut attr);
+        common(&mut attr, from);
         attr.config = u64::from(bindings::PERF_COUNT_SW_CPU_CLOCK);
         attr.__bindgen_anon_1.sample_period = period.0;
         attr.sample_type = SAMPLE_FIELDS;
@@ -164,7 +174,7 @@ impl EventFd {
         attr.sample_stack_user = stack_bytes;
         attr.set_exclude_kernel(u64::from(!kernel));
         attr.set_exclude_callchain_kernel(u64::from(!kernel));
-        open(&mut attr, pid, cpu)
+        open(&mut attr, tid, cpu)
     }
 
     /// How many records of this event, its inherited copies included, found the ring full so

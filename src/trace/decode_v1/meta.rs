@@ -19,6 +19,7 @@ use crate::model::Pid;
 use crate::model::Stack;
 use crate::model::StackCounts;
 use crate::model::StackId;
+use crate::model::Stolen;
 use crate::model::Summary;
 use crate::model::Throttled;
 use crate::model::Tier;
@@ -127,11 +128,16 @@ pub(in super::super) fn summary(input: &mut In) -> Result<Summary, Malformed> {
         },
         warnings: sentences(input)?,
         throttled: if input.is_empty() { None } else { option(input, throttled)? },
+        stolen: if input.is_empty() { None } else { option(input, stolen)? },
     })
 }
 
 fn throttled(input: &mut In) -> Result<Throttled, Malformed> {
     Ok(Throttled { periods: input.varint()?, time: Nanos(input.varint()?) })
+}
+
+fn stolen(input: &mut In) -> Result<Stolen, Malformed> {
+    Ok(Stolen { stolen: Nanos(input.varint()?), busy: Nanos(input.varint()?) })
 }
 
 fn option<T>(

@@ -219,3 +219,119 @@ fn running_elsewhere_is_not_touched_by_a_loss() {
     }
     assert_eq!(gaps, 1, "the wait may hide a visit to CPU 7; the running on CPU 0 hides none");
 }
+
+fn found(time: u64, tid: u32, left: Option<Left>, looked: u64) -> Raw {
+    let found = Found { parent: Pid(1), left, looked: Nanos(looked) };
+    raw(time, tid, What::Found(Box::new(found)))
+}
+
+/// As `told`, of a machine that is attached and begins at 50: `left` is what a look at 15 saw of
+/// thread 10, whose events are open since 10.
+fn attached(left: Option<Left>, line: &str) -> Vec<String> {
+    let mut machine = Machine::attached(Nanos(1));
+    let mut told = Vec::new();
+    let mut take = |output| match output {
+        Output::Event(Event::Gap(e)) => told.push(format!("gap {}..{}", e.from.0, e.to.0)),
+        Output::Event(Event::Interval(e)) => {
+            told.push(format!("{}..{} {:?}", e.off.0, e.on.0, e.left));
+        }
+        _ => {}
+    };
+    let mut records = drawn(10, line);
+    records.push(found(10, 10, left, 15));
+    records.sort_by_key(|raw| raw.time);
+    let after = records.partition_point(|raw| raw.time < Nanos(50));
+    let later = records.split_off(after);
+    for record in records {
+        machine.apply(record, &mut |_| {});
+    }
+    let mut starts = Vec::new();
+    machine.begin(Nanos(50), &mut |start| starts.push((start.time, start.tid, start.parent_pid)));
+    assert_eq!(starts, [(Nanos(50), Tid(10), Pid(1))]);
+    for record in later {
+        machine.apply(record, &mut take);
+    }
+    machine.finish(Nanos(1_000), &|_, _, _| Books::default(), &mut take);
+    told
+}
+
+#[test]
+fn a_found_thread_is_where_its_first_switch_says_from_the_begin_on() {
+    let asleep = Some(Left::Blocked { uninterruptible: false });
+    let (blocked, open) = ("Blocked { uninterruptible: false }", "50..1000");
+    // It slept, and still does; or it woke up.
+    assert_eq!(attached(asleep, ""), [format!("{open} {blocked}")]);
+    assert_eq!(attached(asleep, "        i"), [format!("50..80 {blocked}")]);
+    // It was ready when looked at, so before its first run it waited for a CPU.
+    assert_eq!(attached(None, "        i"), ["50..80 Preempted"]);
+    // It ran: then it left, or never did.
+    assert_eq!(attached(None, "        b i"), [format!("80..100 {blocked}")]);
+    assert_eq!(attached(None, ""), [] as [&str; 0]);
+    // What was seen between the look and the begin counts more; before the find, nothing.
+    assert_eq!(attached(asleep, "   i    b i"), [format!("80..100 {blocked}")]);
+    assert_eq!(attached(None, "i  p"), ["50..1000 Preempted"]);
+}
+
+#[test]
+fn a_look_that_came_after_the_first_switch_says_nothing_of_before() {
+    let mut machine = Machine::attached(Nanos(1));
+    machine.begin(Nanos(0), &mut |_| {});
+    let asleep = Some(Left::Blocked { uninterruptible: false });
+    let mut told = Vec::new();
+    for record in [found(10, 10, asleep, 90), raw(30, 10, What::In)] {
+        machine.apply(record, &mut |output| {
+            if let Output::Event(Event::Interval(e)) = output {
+                told.push((e.off.0, e.on.0, e.left));
+            }
+        });
+    }
+    assert_eq!(told, [(10, 30, Left::Unknown)]);
+}
+
+#[test]
+fn who_got_its_events_late_was_not_seen_before() {
+    let mut records = drawn(10, "e");
+    records.push(fork(20, 10, 11, 10));
+    records.push(found(60, 11, None, 65));
+    records.push(raw(80, 11, What::Out { preempted: false }));
+    let told = told(records);
+    assert_eq!(
+        told,
+        ["11 20..60 gap", "10 1000 Alive", "11 80..1000 blocked open", "11 1000 Alive"]
+    );
+}
+
+#[test]
+fn who_ran_without_a_record_was_not_seen() {
+    for (runs, told) in [(None, "gap"), (Some(3), "gap"), (Some(0), "new")] {
+        let mut machine = Machine::new(ROOT, Nanos(1));
+        let mut drawn = Vec::new();
+        let mut take = |output| match output {
+            Output::Event(Event::Gap(e)) if e.tid == Tid(11) => drawn.push("gap"),
+            Output::Event(Event::Interval(e)) if e.left == Left::New => drawn.push("new"),
+            _ => {}
+        };
+        for record in [exec(0, 10), fork(20, 10, 11, 10)] {
+            machine.apply(record, &mut take);
+        }
+        machine.finish(Nanos(1_000), &|_, _, _| Books { runs, ..Books::default() }, &mut take);
+        assert_eq!(drawn, [told], "{runs:?}");
+    }
+}
+
+#[test]
+fn parents_and_leaders_are_told_first() {
+    let mut machine = Machine::attached(Nanos(1));
+    let member = |pid: u32, tid: u32, parent: u32| {
+        let found = Found { parent: Pid(parent), left: None, looked: Nanos(1) };
+        let what = What::Found(Box::new(found));
+        Raw { time: Nanos(1), tid: Tid(tid), pid: Pid(pid), cpu: 0, what }
+    };
+    // Ids have wrapped: the child's is the lowest, a thread's lower than its leader's.
+    for raw in [member(5, 5, 90), member(90, 7, 1), member(90, 90, 1)] {
+        machine.apply(raw, &mut |_| {});
+    }
+    let mut order = Vec::new();
+    machine.begin(Nanos(2), &mut |start| order.push(start.tid.0));
+    assert_eq!(order, [90, 7, 5]);
+}
