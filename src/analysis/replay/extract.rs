@@ -126,12 +126,33 @@ struct Extract<'a> {
     slight: BTreeSet<ObjectIndex>,
 }
 
+/// How a history is read, where it can be read in several ways.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reading {
+    /// What is handed over through a queue is for whoever of similar threads is there to take it.
+    pub anonymous: bool,
+    /// Locks that were hardly waited for are none: each wait for one is for who ended it.
+    pub few_locks: bool,
+}
+
+impl Reading {
+    /// All of them, the one that tells most first.
+    pub const ALL: [Self; 4] = [
+        Self { anonymous: true, few_locks: false },
+        Self { anonymous: false, few_locks: false },
+        Self { anonymous: true, few_locks: true },
+        Self { anonymous: false, few_locks: true },
+    ];
+}
+
 /// A lock waited for less often, and for less of the run, than this is none in the model.
 const FEW: u64 = 10;
 const SLIGHT: f64 = 0.001;
+/// The same of all locks in a reading with few of them, whatever the number of their waits.
+const HARDLY: f64 = 0.03;
 
 /// The locks with so few and short waits.
-fn slight(input: &Input) -> BTreeSet<ObjectIndex> {
+fn slight(input: &Input, few_locks: bool) -> BTreeSet<ObjectIndex> {
     let mut sums: BTreeMap<ObjectIndex, (u64, u64)> = BTreeMap::new();
     for (id, _) in input.history.lives() {
         for stay in input.history.stays(id, Nanos::ZERO) {
@@ -142,14 +163,15 @@ fn slight(input: &Input) -> BTreeSet<ObjectIndex> {
         }
     }
     let run = (input.window.1 - input.window.0).0 as f64;
-    let few =
-        |&(_, (waits, ns)): &(ObjectIndex, (u64, u64))| waits < FEW && (ns as f64) < run * SLIGHT;
+    let few = |&(_, (waits, ns)): &(ObjectIndex, (u64, u64))| {
+        let share = ns as f64 / run;
+        (waits < FEW && share < SLIGHT) || (few_locks && share < HARDLY)
+    };
     sums.into_iter().filter(few).map(|(object, _)| object).collect()
 }
 
-/// The model of a history, and the sites that it speaks of. `anonymous`: what is handed over
-/// through a queue is for whoever of similar threads is there to take it.
-pub fn extract(input: &Input, sites: &mut Sites, anonymous: bool) -> Model {
+/// The model of a history, and the sites that it speaks of.
+pub fn extract(input: &Input, sites: &mut Sites, reading: Reading) -> Model {
     let history = input.history;
     let threads = history.lives().count();
     let load = load::load(history, input.window, input.cpus);
@@ -175,8 +197,8 @@ pub fn extract(input: &Input, sites: &mut Sites, anonymous: bool) -> Model {
         queue_of: BTreeMap::new(),
         gone: BTreeMap::new(),
         meets: Vec::new(),
-        shared: if anonymous { shared(input) } else { BTreeSet::new() },
-        slight: slight(input),
+        shared: if reading.anonymous { shared(input) } else { BTreeSet::new() },
+        slight: slight(input, reading.few_locks),
     };
     extract.roles();
     extract.barriers();

@@ -53,6 +53,34 @@ fn a_lock_follows_the_saturation_law() {
     }
 }
 
+/// Threads that compute and take two locks now and then for a moment, as `git pack-objects` does: of
+/// holds for which nobody waited nothing is seen, and what is concluded of them may be that each waits
+/// for the other's lock.
+#[test]
+fn locks_that_hardly_anybody_waits_for_do_not_stop_a_replay() {
+    let mut random = 1_u64;
+    let mut below = |n: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) % n
+    };
+    let mut thread = || {
+        let mut acts = Vec::new();
+        for _ in 0..400 {
+            let lock = below(2) as usize;
+            let hold = if below(50) == 0 { 2_000 } else { 20 };
+            acts.extend([Lock(lock), Run(hold, "hold_lock"), Unlock(lock)]);
+            acts.push(Run(30 + below(3_000), "compress"));
+        }
+        acts
+    };
+    let before = World::of(vec![thread(), thread()]);
+    let twice = before.map(|_, act| match act {
+        Run(time, "compress") => Run(time / 2, "compress"),
+        other => other,
+    });
+    predicts(&before, "section:compress*0.5", &twice, 0.05);
+}
+
 /// Most holds were seen, and what was not is concluded: the report has their time.
 #[test]
 fn a_report_says_how_long_locks_were_held() {
