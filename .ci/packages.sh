@@ -24,4 +24,7 @@ if [ ${#need[@]} -gt 0 ]; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
 fi
+# For tests of event loops that are not asyncio's own.
+python3 -c 'import uvloop' 2>/dev/null ||
+  python3 -m pip install -q --disable-pip-version-check --break-system-packages uvloop==0.23.0
 echo "all there"

@@ -64,10 +64,12 @@ fn tasks_are_called_what_they_call_themselves() {
             }
             let reader = reader.get_or_insert_with(|| python.reader());
             let asyncio = reader.asyncio(&memory).expect("it was imported");
-            let (_, stack) = reader.snapshot(&memory).remove(0);
+            let (thread, stack) = reader.snapshot(&memory).remove(0);
             let stack = stack.unwrap_or_else(|why| panic!("{why:?}: {said}"));
-            let words = asyncio.take(&memory, reader.layout(), &stack.frames);
-            let called = tasks.called(&memory, reader.layout(), &words);
+            let layout = reader.layout();
+            let words = asyncio.take(&memory, layout, thread.address, &stack.frames);
+            let called = tasks.called(&memory, layout, &asyncio, &words, &stack.frames);
+            let called = called.map(|(_, tasks)| tasks).unwrap_or_default();
             let codes: Vec<u64> = called.iter().filter_map(|task| task.code).collect();
             reader.learn(&memory, &codes);
             let shown = called.iter().map(|task| {

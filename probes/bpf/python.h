@@ -14,6 +14,7 @@ struct python {
 	__u64 runtime;
 	__u64 asyncio_run; /* 0 while that is not known */
 	__u64 builtin;
+	__u64 current_tasks; /* 0 while that is not known, and where threads know their tasks */
 	__u32 interpreters;
 	__u32 interpreter_next;
 	__u32 interpreter_threads;
@@ -36,14 +37,16 @@ struct python {
 	__u32 task_awaiter;
 	__u32 task_awaiters;
 	__u32 parks; /* threads that wait for a lock sleep on words of their own */
+	__u32 thread_task;
+	__u32 table_head;
 };
-_Static_assert(sizeof(struct python) == 112, "python");
+_Static_assert(sizeof(struct python) == 128, "python");
 
 /* How a task of asyncio was come to, and what it is called and runs, as words: what they are is found
  * by the recorder. */
 #define TASK_NAME_BYTES 128
 struct python_task {
-	__u64 callback_type; /* 0: the one before says that this one awaits it */
+	__u64 callback_type; /* 0: the one before says that this one awaits it; TASK_IS_CURRENT */
 	__u64 callback[2];
 	__u64 task;
 	__u64 task_type;
@@ -59,7 +62,7 @@ struct python_frame {
 	__u32 copy;
 	__u8 owner;
 	__u8 entry;
-	__u16 pad;
+	__u16 place; /* low bits of its address, without the three that are 0 */
 };
 _Static_assert(sizeof(struct python_frame) == 24, "python_frame");
 
@@ -214,15 +217,67 @@ static __noinline int describe_task(struct python *p, struct python_task *t)
 	return 0;
 }
 
-/* Sends the task that a frame of `Handle._run` steps, and who awaits it: as far as one task alone
- * does. */
-static __noinline int python_tasks(struct python *p, struct python_tasks_event *e, __u64 frame)
+/* A task that asyncio calls current: the callback's words are its coroutine and, below 3.11, that one's
+ * frame. Of this thread only if that frame is among its own, which the recorder finds out. */
+#define TASK_IS_CURRENT 1
+
+#define DICT_USED 16
+#define DICT_KEYS 32
+/* Entries looked through of the table of current tasks: one for each loop that is in a step, and those that
+ * were deleted since the table was made. */
+#define PYTHON_CURRENT 16
+
+/* Notes the tasks that are in a step: that of this thread from 3.14 on, before those of all loops.
+ * Not static: see `parked_for`. */
+__noinline __u32 current_tasks(__u32 tgid, __u64 thread, __u32 which)
+{
+	struct python *p = bpf_map_lookup_elem(&pythons, &tgid);
+	struct python_tasks_event *e = room(which);
+	if (!p || !e)
+		return 0;
+	if (p->thread_task != PYTHON_ABSENT) {
+		e->tasks[0].task = user_word(thread + p->thread_task);
+		return e->tasks[0].task != 0;
+	}
+	if (!p->current_tasks || !user_word(p->current_tasks + DICT_USED))
+		return 0;
+	/* A table: its head, whose last word counts the entries; an index of one byte for each slot; the
+	 * entries, which are hash, key and value. */
+	__u64 keys = user_word(p->current_tasks + DICT_KEYS);
+	__u64 entries = user_word(keys + p->table_head - 8);
+	__u64 slots = user_word(keys + 8);
+	if (p->table_head == 32)
+		slots = 1ull << (slots >> 8 & 31);
+	__u64 value = keys + p->table_head + slots + 16;
+	__u32 count = 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < PYTHON_CURRENT; i++) {
+		if ((__u64)i >= entries || count >= PYTHON_TASKS)
+			break;
+		__u64 task = user_word(value + 24 * i);
+		if (task)
+			e->tasks[count++ & (PYTHON_TASKS - 1)].task = task;
+	}
+	return count;
+}
+
+/* Sends the task that a frame of `Handle._run` steps or that is current, and who awaits it: as far as one
+ * task alone does. */
+static __noinline int python_tasks(struct python *p, struct python_tasks_event *e, __u64 frame, __u32 current)
 {
 	if (!p || !e)
 		return 0;
-	__u64 handle = user_word(frame + p->frame_locals) & ~(__u64)p->tag_bits;
-	__u64 callback = user_word(handle + p->handle_callback);
+	__u64 callback = 0;
 	__u64 task = 0;
+	if (frame) {
+		__u64 handle = user_word(frame + p->frame_locals) & ~(__u64)p->tag_bits;
+		callback = user_word(handle + p->handle_callback);
+		/* A wrapper has the task in its first word, a built-in method in its second. The step says whose
+		 * it is, unless it began another task at once (eagerly) or steps one that is written in Python. */
+		task = user_word(callback + (user_word(callback + 8) == p->builtin ? 24 : 16));
+		if (current > 1 || task == e->tasks[0].task)
+			current = 0;
+	}
 	__u32 count = 0;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < PYTHON_TASKS; i++) {
@@ -230,11 +285,15 @@ static __noinline int python_tasks(struct python *p, struct python_tasks_event *
 		t->callback_type = 0;
 		t->callback[0] = 0;
 		t->callback[1] = 0;
-		if (callback) {
+		if ((__u32)i < current) {
+			task = t->task;
+			t->callback_type = TASK_IS_CURRENT;
+			t->callback[0] = user_word(task + p->task_coroutine);
+			t->callback[1] = user_word(t->callback[0] + 16);
+		} else if (callback) {
 			t->callback_type = user_word(callback + 8);
 			t->callback[0] = user_word(callback + 16);
 			t->callback[1] = user_word(callback + 24);
-			/* A wrapper has the task in its first word, a built-in method in its second. */
 			task = t->callback_type == p->builtin ? t->callback[1] : t->callback[0];
 		}
 		if (!task)
@@ -243,6 +302,10 @@ static __noinline int python_tasks(struct python *p, struct python_tasks_event *
 		describe_task(p, t);
 		count = i + 1;
 		callback = 0;
+		if (current > 1) {
+			task = 0;
+			continue;
+		}
 		if (p->task_awaiter == PYTHON_ABSENT) {
 			callback = user_word(task + FUTURE_CALLBACK);
 			task = 0;
@@ -289,7 +352,7 @@ static __noinline int python_stack(struct task_struct *task, __u32 tgid, __u64 n
 		f->owner = 0;
 		f->entry = 0;
 		f->copy = 0;
-		f->pad = 0;
+		f->place = frame >> 3;
 		if (p->frame_owner != PYTHON_ABSENT)
 			bpf_probe_read_user(&f->owner, 1, (void *)(frame + p->frame_owner));
 		if (p->frame_entry != PYTHON_ABSENT)
@@ -309,8 +372,11 @@ static __noinline int python_stack(struct task_struct *task, __u32 tgid, __u64 n
 		return 0;
 	bpf_ringbuf_output(&stacks, e, size, BPF_RB_NO_WAKEUP);
 	/* In the same room, behind the same header. */
-	if (handle && p->asyncio_run)
-		python_tasks(p, (struct python_tasks_event *)e, handle);
+	if (!p->asyncio_run)
+		return 0;
+	__u32 current = current_tasks(tgid, thread, which);
+	if (handle || current)
+		python_tasks(p, (struct python_tasks_event *)e, handle, current);
 	return 0;
 }
 

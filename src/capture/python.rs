@@ -322,11 +322,9 @@ impl Pythons {
                 },
             });
         }
-        let run = inside.asyncio.map(|asyncio| asyncio.run);
-        let at = frames.iter().position(|frame| Some(frame.code) == run);
-        if let Some(at) = at.filter(|_| !taken.tasks().is_empty()) {
-            let called = tasks.called(memory, reader, alive, taken.tasks());
-            functions.splice(at..at, called);
+        let words = taken.tasks();
+        if let Some(asyncio) = inside.asyncio.filter(|_| !words.is_empty()) {
+            tasks.put(memory, reader, alive, &asyncio, (words, &frames), &mut functions);
         }
         if python.finds_asyncio() {
             self.found.push((pid, Some(python.inside)));

@@ -12,6 +12,7 @@ use crate::report::rows;
 use crate::report::text;
 use serde_json::Value;
 use std::path::Path;
+use std::process::Command;
 
 const ROUNDS: u64 = 6;
 const MS: u64 = 30;
@@ -27,8 +28,8 @@ const STALLS: [(&str, &[&str]); 6] = [
     ("stall_callback", &[]),
 ];
 
-/// What runs everything in a loop; below 3.11 without its class.
-const RUN: [&str; 2] = ["Handle._run", "_run"];
+/// What runs everything in a loop: asyncio's (below 3.11 without its class), or uvloop's.
+const RUN: [&str; 3] = ["Handle._run", "_run", "uv_run"];
 
 /// A stack with its time, ns: the functions, innermost first.
 type Line = (Vec<String>, u64);
@@ -51,10 +52,11 @@ fn is_task(frame: &str) -> bool {
 }
 
 /// How a program ran, and what it said of itself: how often each function was called.
-fn record(tier: Tier, command: &[String]) -> (Vec<Line>, Value, Recorded) {
+fn record(tier: Tier, command: &[String], kind: &str) -> (Vec<Line>, Value, Recorded) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/stalls.py");
     let mut command = command.to_vec();
     command.extend([program.display().to_string(), ROUNDS.to_string(), MS.to_string()]);
+    command.extend(Some(kind.to_owned()).filter(|kind| !kind.is_empty()));
     let run = Timesink::on(tier).env("PYTHONIOENCODING", "utf-8").record(&command);
     assert_eq!(run.code(), 0, "{}", run.stderr);
     let said = serde_json::from_slice(&run.stdout).expect("what it counted");
@@ -91,7 +93,7 @@ fn what_holds_up_a_loop_stands_under_its_task() {
         return skip("the kernel tier needs root");
     }
     for command in interpreters() {
-        let (lines, said, run) = record(Tier::Kernel, &command);
+        let (lines, said, run) = record(Tier::Kernel, &command, "");
         let mut shown = Vec::new();
         for (function, tasks) in STALLS {
             let (right, none) = judge(&lines, function, tasks);
@@ -109,6 +111,40 @@ fn what_holds_up_a_loop_stands_under_its_task() {
         };
         assert!(lines.iter().any(awaited), "{command:?}: who awaits is not told");
         finding(&run.report);
+    }
+}
+
+/// A loop that has no functions of Python, and tasks that are written in it: no task is wrong there either.
+#[test]
+fn tasks_of_uvloop_and_of_python_are_named() {
+    if !Tier::Kernel.available() {
+        return skip("the kernel tier needs root");
+    }
+    let has = |command: &[String], what: &str| {
+        let run = Command::new(&command[0]).args(&command[1..]).args(["-c", what]).output();
+        run.is_ok_and(|run| run.status.success())
+    };
+    for (kind, needs, percent) in [
+        ("uvloop", "import uvloop", 80),
+        // Their names are read a little later, when a task may be gone.
+        ("python", "import sys; sys.exit(sys.version_info >= (3, 14))", 50),
+    ] {
+        let mut commands = interpreters();
+        commands.retain(|command| has(command, needs));
+        if commands.is_empty() {
+            skip(&format!("no Python for which `{needs}` holds"));
+        }
+        for command in commands {
+            let (lines, said, _) = record(Tier::Kernel, &command, kind);
+            for (function, tasks) in STALLS {
+                let (right, none) = judge(&lines, function, tasks);
+                let measured = number(&said, &format!("/{function}")) * MS * 1_000_000;
+                let told = if tasks.is_empty() { none } else { right };
+                let enough = told * 100 >= measured * percent;
+                assert!(enough, "{kind}, {command:?}: {function}: {told} of {measured}");
+                assert!(!tasks.is_empty() || right == 0, "{kind}, {command:?}: {function}");
+            }
+        }
     }
 }
 
@@ -138,7 +174,7 @@ fn without_the_kernel_tier_no_task_is_named_wrongly() {
             continue;
         }
         let Some(command) = interpreters().pop() else { return skip("no python3 is installed") };
-        let (lines, _, _) = record(tier, &command);
+        let (lines, _, _) = record(tier, &command, "");
         let named = STALLS.map(|(function, tasks)| judge(&lines, function, tasks).0);
         assert!(named[0] > 0 && named[3] > 0, "{tier:?}: {named:?}");
     }

@@ -1,7 +1,9 @@
 """Holds up a loop of asyncio in known functions, each called by one task alone. Prints how often
 each did.
 
-    python3 stalls.py ROUNDS MS
+    python3 stalls.py ROUNDS MS [LOOP]
+
+LOOP: uvloop, or python for tasks that are written in Python.
 """
 
 import asyncio
@@ -11,6 +13,7 @@ import sys
 import time
 
 rounds, ms = int(sys.argv[1]), int(sys.argv[2])
+kind = sys.argv[3] if len(sys.argv) > 3 else ""
 calls = collections.Counter()
 
 
@@ -77,6 +80,12 @@ def named(name, coroutine):
     return task
 
 
+def python_task(loop, coroutine, **more):
+    if more.get("name", "") is None:
+        del more["name"]
+    return asyncio.tasks._PyTask(coroutine, loop=loop, **more)
+
+
 async def main():
     # Until the recorder knows where asyncio is.
     await asyncio.sleep(0.8)
@@ -97,5 +106,13 @@ async def main():
         await asyncio.sleep(ms / 500)
 
 
-asyncio.run(main())
+if kind == "uvloop":
+    import uvloop
+
+    loop = uvloop.new_event_loop()
+else:
+    loop = asyncio.new_event_loop()
+if kind == "python":
+    loop.set_task_factory(python_task)
+loop.run_until_complete(main())
 print(json.dumps(calls))

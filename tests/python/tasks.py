@@ -21,6 +21,13 @@ async def twice(*tasks):
     stop(*tasks)
 
 
+async def begins(task, by):
+    """By when nobody awaits it yet."""
+    stop(task)
+    await asyncio.sleep(0)
+    stop(task, by)
+
+
 async def deeper(*tasks):
     await twice(*tasks)
 
@@ -66,6 +73,13 @@ async def main():
     await alone
     loop.set_task_factory(lambda loop, coro, **more: Own(coro, loop=loop, **more))
     await named("own", twice(["own", "twice"], me))
+    # Written in Python: by whom they are awaited is not told.
+    loop.set_task_factory(lambda loop, coro, **more: asyncio.tasks._PyTask(coro, loop=loop, **more))
+    known = [] if newest else [["slow", "twice"]]
+    await named("slow", twice(*known))
+    if sys.version_info >= (3, 12):
+        # Begun within the step of the one that makes it.
+        await asyncio.eager_task_factory(loop, begins(["eager", "begins"], me), name="eager")
     loop.set_task_factory(None)
     # No tasks: a callback, a method, and one that has a task as its argument.
     loop.call_soon(stop)

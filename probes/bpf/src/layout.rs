@@ -22,6 +22,9 @@ pub const PYTHON_FRAMES: usize = 96;
 /// In [`Python`]: this version has no such field.
 pub const PYTHON_ABSENT: u32 = 0xffff_ffff;
 
+/// `PythonTask::callback_type`: no callback led to it, asyncio says that it is in a step.
+pub const TASK_IS_CURRENT: u64 = 1;
+
 /// `Interval::left`: ready, but another task got the CPU.
 pub const LEFT_PREEMPTED: u8 = 0;
 /// `Interval::left`: an interruptible sleep.
@@ -444,13 +447,16 @@ layouts! {
     }
     /// Where one process's Python keeps what is read: offsets in bytes. Value of the map `pythons`,
     /// by process.
-    Python, 112, {
+    Python, 128, {
         /// Address of `_PyRuntime`.
         runtime: u64,
         /// Code object of asyncio's `Handle._run`; 0 while it is not known.
         asyncio_run: u64,
         /// Type of built-in methods.
         builtin: u64,
+        /// Dictionary of the tasks that are in a step, by loop; 0 while it is not known, and where
+        /// `thread_task` tells.
+        current_tasks: u64,
         /// First interpreter, in that.
         interpreters: u32,
         /// Next interpreter.
@@ -495,12 +501,18 @@ layouts! {
         task_awaiters: u32,
         /// Not 0: threads that wait for a lock sleep on words of their own.
         parks: u32,
+        /// The task that a thread is in, or absent.
+        thread_task: u32,
+        /// Bytes of the table of a dictionary before its index.
+        table_head: u32,
     }
     /// A task of asyncio, as words; what they are is found later.
     PythonTask, 184, {
-        /// Type of the callback that led to it; 0 if the one before says that this one awaits it.
+        /// Type of the callback that led to it; 0 if the one before says that this one awaits it,
+        /// [`TASK_IS_CURRENT`] where asyncio says that it is in a step.
         callback_type: u64,
-        /// What the callback has behind its header.
+        /// What the callback has behind its header; its coroutine and (below 3.11) that one's frame
+        /// of one that is in a step.
         callback: [u64; 2],
         /// The task.
         task: u64,
@@ -536,8 +548,8 @@ layouts! {
         owner: u8,
         /// Whether C code called it.
         entry: u8,
-        /// Unused.
-        pad: u16,
+        /// Low bits of its address, without the three that are 0.
+        place: u16,
     }
     /// Begins the frames of the stack that follows; they stand behind it.
     PythonEvent, 32, {

@@ -409,9 +409,9 @@ impl Chains {
         }
         let all = frames.chunks_exact(size_of::<layout::PythonFrame>());
         let frames = all.take(event.count as usize).map(|bytes| {
-            let layout::PythonFrame { code, instruction, copy, owner, entry, .. } =
+            let layout::PythonFrame { code, instruction, copy, owner, entry, place } =
                 bytemuck::pod_read_unaligned(bytes);
-            Taken { code, instruction, copy, owner, entry }
+            Taken { code, instruction, copy, owner, entry, place }
         });
         self.0.insert((event.h.tid, event.h.time), (frames.collect(), Vec::new()));
     }

@@ -27,7 +27,7 @@ impl Loaded {
         let result = match python {
             Some(inside) => {
                 let value = python_of(inside);
-                self.pythons.insert(pid.0, bytemuck::cast::<_, [u8; 112]>(value), 0)
+                self.pythons.insert(pid.0, bytemuck::cast::<_, [u8; 128]>(value), 0)
             }
             None => self.pythons.remove(&pid.0),
         };
@@ -43,6 +43,7 @@ fn python_of(inside: &Inside) -> layout::Python {
         runtime: place.runtime,
         asyncio_run: asyncio.run,
         builtin: asyncio.builtin,
+        current_tasks: asyncio.current,
         interpreters: from.runtime_interpreters,
         interpreter_next: from.interpreter_next,
         interpreter_threads: from.interpreter_threads,
@@ -65,7 +66,10 @@ fn python_of(inside: &Inside) -> layout::Python {
         task_awaiter: from.task_awaiter,
         task_awaiters: from.task_awaiters,
         parks: from.parks().into(),
+        thread_task: from.thread_task,
+        table_head: from.table_head(),
     }
 }
 
 const _: () = assert!(layout::PYTHON_ABSENT == crate::runtimes::cpython::ABSENT);
+const _: () = assert!(layout::TASK_IS_CURRENT == crate::runtimes::cpython::TASK_IS_CURRENT);

@@ -64,17 +64,19 @@ impl Pythons {
     /// not know, or that is no longer where it was.
     pub fn frames(&mut self, pid: Pid, tid: Tid) -> PythonFrames {
         let Some(python) = self.processes.get_mut(&pid) else { return PythonFrames::None };
-        let Some(frames) = python.frames(tid).filter(|frames| !frames.is_empty()) else {
+        let Some((thread, frames)) = python.frames(tid).filter(|(_, frames)| !frames.is_empty())
+        else {
             return PythonFrames::None;
         };
         let Inside { asyncio, layout, .. } = &python.inside;
-        let tasks = asyncio.map(|asyncio| asyncio.take(&python.memory, layout, &frames));
+        let tasks = asyncio.map(|asyncio| asyncio.take(&python.memory, layout, thread, &frames));
         PythonFrames::Read(frames, tasks.unwrap_or_default().into())
     }
 }
 
 impl Python {
-    fn frames(&mut self, tid: Tid) -> Option<Vec<Frame>> {
+    /// Where the interpreter keeps a thread, and its functions.
+    fn frames(&mut self, tid: Tid) -> Option<(u64, Vec<Frame>)> {
         let memory = &self.memory;
         if self.reader.is_none() {
             self.reader = Reader::open(memory, &self.inside.place).ok();
@@ -83,14 +85,15 @@ impl Python {
         if let Some(thread) = self.threads.get(&tid)
             && let Some(Ok(stack)) = reader.stacks(memory, &[*thread]).pop()
         {
-            return Some(stack.frames);
+            return Some((thread.address, stack.frames));
         }
         let thread = reader.thread(memory, tid)?;
         if self.threads.len() >= MOST_THREADS {
             self.threads.clear();
         }
         self.threads.insert(tid, thread);
-        reader.stacks(memory, &[thread]).pop()?.ok().map(|stack| stack.frames)
+        let stack = reader.stacks(memory, &[thread]).pop()?.ok()?;
+        Some((thread.address, stack.frames))
     }
 }
 

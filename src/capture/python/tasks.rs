@@ -4,6 +4,8 @@ use crate::model::FastSet;
 use crate::model::TASK_MODULE;
 use crate::model::Text;
 use crate::runtimes::Memory;
+use crate::runtimes::cpython::Asyncio;
+use crate::runtimes::cpython::Frame;
 use crate::runtimes::cpython::Reader;
 use crate::runtimes::cpython::Task;
 use crate::runtimes::cpython::TaskWords;
@@ -22,16 +24,20 @@ pub(super) struct TaskFrames {
 }
 
 impl TaskFrames {
-    /// Frames for the task that words lead to and for those that await it, innermost first: they
-    /// stand between `Handle._run` and the coroutine. None where the words lead to no task.
-    pub fn called(
+    /// Puts frames for the task that words lead to and for those that await it right outside of
+    /// what the task has called, among the functions of a stack, innermost first. None where the
+    /// words lead to no task.
+    pub fn put(
         &mut self,
         memory: &dyn Memory,
         reader: &mut Reader,
         alive: bool,
-        words: &[TaskWords],
-    ) -> Vec<ScriptFrame> {
-        let tasks = self.tasks.called(memory, reader.layout(), words);
+        asyncio: &Asyncio,
+        (words, frames): (&[TaskWords], &[Frame]),
+        functions: &mut Vec<ScriptFrame>,
+    ) {
+        let called = self.tasks.called(memory, reader.layout(), asyncio, words, frames);
+        let Some((at, tasks)) = called else { return };
         let codes: Vec<u64> = tasks.iter().filter_map(|task| task.code).collect();
         if alive {
             reader.learn(memory, &codes);
@@ -42,7 +48,12 @@ impl TaskFrames {
             let file = Text::from(TASK_MODULE);
             ScriptFrame { function, file, line: None, entry: false }
         };
-        tasks.iter().enumerate().map(frame).collect()
+        let mut put: Vec<ScriptFrame> = tasks.iter().enumerate().map(frame).collect();
+        // What called the coroutine calls the task.
+        if let Some((coroutine, outermost)) = functions[..at].last_mut().zip(put.last_mut()) {
+            outermost.entry = std::mem::take(&mut coroutine.entry);
+        }
+        functions.splice(at..at, put);
     }
 
     /// What to call a task: those that asyncio numbered, by their coroutines.

@@ -7,18 +7,27 @@
 //!  frame of the coroutine     (called by C code, which knows the task)
 //! ```
 //!
+//! Other loops (uvloop's) have no such function, and a task may begin within another's step (eagerly, 3.12
+//! and later) or be written in Python. For those asyncio says itself which tasks are in a step:
+//!
+//! ```text
+//!  up to 3.13   asyncio.tasks._current_tasks: loop -> Task, of all threads
+//!  3.14, 3.15   the thread's state -> Task
+//! ```
+//!
+//! Such a task is believed where the frame of its coroutine is among those of the stack.
+//!
 //! What steps a task is `TaskStepMethWrapper`, or once what it awaited is there
 //! `TaskWakeupMethWrapper` (3.8 and 3.9), a built-in method `task_wakeup` of the task (later). The
 //! chain lies in memory as long as the step lasts. It is copied together with the stack, as words;
-//! what they are is found here, by the names of types: of what is no task, or none known here
-//! (written in Python, another loop's), nothing is told.
+//! what they are is found here, by the names of types: of what is no task nothing is told.
 //!
 //! Who awaits the task: from 3.14 on it says so itself (`task_awaited_by`), whether awaited directly, in
 //! a group or in a `gather`. Before, a task that is awaited directly has the step of the other as its
 //! first callback; groups and gathers have functions of Python there, and are not followed.
 //!
-//! A task that another one starts eagerly (3.12 and later, where asked for) runs inside the step of
-//! the other, whose name is told.
+//! Where loops of several threads are in steps at once, up to 3.13, a task that was begun eagerly goes by
+//! the name of the one that began it, and who awaits a task of another loop than asyncio's is not told.
 
 use crate::model::FastMap;
 use crate::model::Text;
@@ -29,6 +38,7 @@ use super::ABSENT;
 use super::Frame;
 use super::Layout;
 use super::Memory;
+use super::attributes;
 use super::dict;
 use super::frames::plausible;
 use super::strings;
@@ -47,10 +57,18 @@ const MEMBER_OFFSET: u64 = 16;
 /// Two words behind the header: `m_ml` and `m_self` of a built-in method, the task and what is
 /// thrown into it of a wrapper.
 const CALLBACK_WORDS: u32 = 16;
+/// `TaskWords::callback_type` of a task that asyncio says is in a step: no callback led to it.
+pub const TASK_IS_CURRENT: u64 = 1;
 /// `fut_callback0`: what a future calls first when it is done.
 const FUTURE_CALLBACK: u32 = 24;
 /// Tasks followed: the one that runs, and those that await.
 const MOST_TASKS: usize = 4;
+/// Entries looked through of the table of current tasks.
+const MOST_CURRENT: u64 = 64;
+/// `ma_keys` of a dictionary.
+const DICT_KEYS: u64 = 32;
+/// `gi_frame` of a coroutine, below 3.11.
+const COROUTINE_FRAME: u32 = 16;
 /// Types between a program's own and asyncio's.
 const MOST_BASES: usize = 8;
 /// Types remembered.
@@ -65,15 +83,19 @@ pub struct Asyncio {
     pub callback: u32,
     /// Address of the type of built-in methods.
     pub builtin: u64,
+    /// Address of the dictionary `_current_tasks`; 0 where threads know their tasks.
+    pub current: u64,
 }
 
 /// How a task was come to, and what it is called and runs, as it lay in memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TaskWords {
     /// Type of the callback that led to it: the handle's, or what the task calls in its end that
-    /// this one awaits. 0 where the other task told by itself who awaits it.
+    /// this one awaits. 0 where the other task told by itself who awaits it, [`TASK_IS_CURRENT`]
+    /// where asyncio says that it is in a step.
     pub callback_type: u64,
-    /// The first two words of the callback behind its header.
+    /// The first two words of the callback behind its header; of one that is in a step its
+    /// coroutine and (below 3.11) that one's frame.
     pub callback: [u64; 2],
     /// The task, if it is one.
     pub task: u64,
@@ -123,16 +145,43 @@ impl Asyncio {
         let callback = u32::try_from(offset).ok().filter(|&offset| offset < 1024)?;
         let len = is(named("builtins", "len")?, "builtin_function_or_method")?;
         let builtin = at(len, layout.object_type.into())?;
-        Some(Self { run, callback, builtin })
+        let current = match layout.thread_task {
+            ABSENT => is(named("asyncio.tasks", "_current_tasks")?, "dict")?,
+            _ => 0,
+        };
+        Some(Self { run, callback, builtin, current })
     }
 
     /// Copies the way to the task that a stack, innermost first, runs, and to those that await it.
-    /// For a thread that sleeps; what is read are tasks only once [`Tasks::called`] says so.
-    pub fn take(&self, memory: &dyn Memory, layout: &Layout, frames: &[Frame]) -> Vec<TaskWords> {
+    /// For a thread that sleeps, whose state is at `thread`; what is read are tasks only once
+    /// [`Tasks::called`] says so.
+    pub fn take(
+        &self,
+        memory: &dyn Memory,
+        layout: &Layout,
+        thread: u64,
+        frames: &[Frame],
+    ) -> Vec<TaskWords> {
         let mut tasks = Vec::new();
         let handle = frames.iter().find(|frame| frame.code == self.run);
         let handle = handle.and_then(|frame| frame.first_local.checked_add(self.callback.into()));
         let mut way = handle.and_then(|at| memory.u64(at)).map(Way::Callback);
+        let current = self.current(memory, layout, thread);
+        match (way, &*current) {
+            (None, [_, _, ..]) => {
+                let words = |&task| self.words(memory, layout, Way::Current(task));
+                return current.iter().filter_map(words).collect();
+            }
+            // The step says whose it is, unless it began another task at once or steps one that
+            // is written in Python.
+            (on, &[task]) => {
+                let stepped = on.and_then(|on| self.words(memory, layout, on));
+                if stepped.is_none_or(|words| words.task != task) {
+                    way = Some(Way::Current(task));
+                }
+            }
+            _ => {}
+        }
         while let Some(on) = way.filter(|_| tasks.len() < MOST_TASKS) {
             let Some(words) = self.words(memory, layout, on) else { break };
             way = match layout.task_awaiter {
@@ -149,9 +198,28 @@ impl Asyncio {
         tasks
     }
 
+    /// The tasks that are in a step.
+    fn current(&self, memory: &dyn Memory, layout: &Layout, thread: u64) -> Vec<u64> {
+        if layout.thread_task != ABSENT {
+            let task = word(memory, thread, layout.thread_task);
+            return task.into_iter().filter(|&task| plausible(task)).collect();
+        }
+        let keys = self.current.checked_add(DICT_KEYS).and_then(|at| memory.u64(at));
+        let table = keys.and_then(|keys| dict::Table::read(memory, layout, keys, MOST_CURRENT));
+        let Some(table) = table else { return Vec::new() };
+        let entries = (0..table.count).filter_map(|index| table.get(index));
+        let tasks = entries.map(|(_, task)| task).filter(|&task| plausible(task));
+        tasks.take(MOST_TASKS).collect()
+    }
+
     fn words(&self, memory: &dyn Memory, layout: &Layout, way: Way) -> Option<TaskWords> {
         let (callback_type, callback, task) = match way {
             Way::Awaiter(task) => (0, [0; 2], task),
+            Way::Current(task) => {
+                let coroutine = word(memory, task, layout.task_coroutine).unwrap_or(0);
+                let frame = word(memory, coroutine, COROUTINE_FRAME).unwrap_or(0);
+                (TASK_IS_CURRENT, [coroutine, frame], task)
+            }
             Way::Callback(at) => {
                 plausible(at).then_some(())?;
                 let kind = word(memory, at, layout.object_type)?;
@@ -181,6 +249,8 @@ enum Way {
     Callback(u64),
     /// By its own.
     Awaiter(u64),
+    /// By its own, which asyncio says is in a step.
+    Current(u64),
 }
 
 fn word(memory: &dyn Memory, object: u64, offset: u32) -> Option<u64> {
@@ -212,22 +282,78 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// The tasks that words lead to, from the one that runs on; none where they lead to none.
+    /// The tasks that words taken with a stack, innermost first, lead to, from the one that runs on,
+    /// and how many frames it has called; `None` where they lead to none.
     pub fn called(
         &mut self,
         memory: &dyn Memory,
         layout: &Layout,
+        asyncio: &Asyncio,
         words: &[TaskWords],
+        frames: &[Frame],
+    ) -> Option<(usize, Vec<Task>)> {
+        let mut rest = words;
+        while let [first, others @ ..] = rest
+            && first.callback_type == TASK_IS_CURRENT
+        {
+            if let Some((called, task)) = self.current(memory, layout, first, frames) {
+                let mut tasks = vec![task];
+                if others.iter().all(|words| words.callback_type != TASK_IS_CURRENT) {
+                    tasks.extend(self.chain(memory, layout, others, 1));
+                }
+                return Some((called, tasks));
+            }
+            rest = others;
+        }
+        // Those that await a task that is none of this thread's.
+        (rest.len() == words.len()).then_some(())?;
+        let called = frames.iter().position(|frame| frame.code == asyncio.run)?;
+        let tasks = self.chain(memory, layout, rest, 0);
+        (!tasks.is_empty()).then_some((called, tasks))
+    }
+
+    /// A task that is in a step, if that is one of these frames.
+    fn current(
+        &mut self,
+        memory: &dyn Memory,
+        layout: &Layout,
+        words: &TaskWords,
+        frames: &[Frame],
+    ) -> Option<(usize, Task)> {
+        let by_frame = |at: u64| frames.iter().position(|frame| frame.lies_at(at));
+        let inside = layout.minor >= 11;
+        if self.kind(memory, layout, words.task_type)? == Kind::Task {
+            let [coroutine, frame] = words.callback;
+            let within = coroutine.wrapping_add(layout.coroutine_frame.into());
+            let at = by_frame(if inside { within } else { frame })?;
+            return Some((at + 1, self.task(memory, layout, words)?));
+        }
+        // One that is written in Python.
+        let wanted = ["_name", "_coro"];
+        let [name, coroutine] = attributes::attributes(memory, layout, words.task, wanted)?;
+        let within = coroutine.checked_add(layout.coroutine_frame.into())?;
+        let at = by_frame(if inside { within } else { memory.u64(within)? })?;
+        let name = task_name(&strings::string(memory, layout, name)?, false);
+        Some((at + 1, Task { name, code: Some(frames[at].code) }))
+    }
+
+    /// The tasks of which each one leads to the next; `before`: how many came before these.
+    fn chain(
+        &mut self,
+        memory: &dyn Memory,
+        layout: &Layout,
+        words: &[TaskWords],
+        before: usize,
     ) -> Vec<Task> {
         let mut tasks = Vec::new();
-        for (index, words) in words.iter().enumerate() {
+        for (index, words) in (before..).zip(words) {
             match self.step(memory, layout, words, index > 0) {
                 Some(Kind::Task) => tasks.extend(self.task(memory, layout, words)),
                 // What gathers others is awaited in its turn.
                 Some(Kind::Future) if index > 0 => {}
                 _ => break,
             }
-            if tasks.is_empty() {
+            if tasks.is_empty() && before == 0 {
                 break;
             }
         }
@@ -259,10 +385,7 @@ impl Tasks {
             Kind::Integer => None,
             Kind::String => {
                 let (name, more) = strings::string_in(layout, &words.name)?;
-                let number = name.as_bytes().strip_prefix(b"Task-").unwrap_or_default();
-                let numbered = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
-                let dots = if more { "…" } else { "" };
-                (!numbered).then(|| Text::from(format!("{name}{dots}").as_str()))
+                task_name(&name, more)
             }
             _ => return None,
         };
@@ -306,6 +429,16 @@ impl Tasks {
         self.wakes.insert(method, is);
         Some(is)
     }
+}
+
+/// The name of a task, unless asyncio numbered it; `more`: it is longer.
+fn task_name(name: &Text, more: bool) -> Option<Text> {
+    let number = name.as_bytes().strip_prefix(b"Task-").unwrap_or_default();
+    let numbered = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
+    let dots = if more { "…" } else { "" };
+    // What `create_task` calls tasks of a factory of 3.13.0 that were given no name.
+    let unnamed = numbered || name.as_bytes() == b"None";
+    (!unnamed).then(|| Text::from(format!("{name}{dots}").as_str()))
 }
 
 fn known(memory: &dyn Memory, layout: &Layout, address: u64) -> Option<Kind> {

@@ -27,7 +27,7 @@ const END_OF_USER: u64 = 1 << 56;
 /// A Python function that a thread is in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Frame {
-    /// Address of the frame.
+    /// Address of the frame; its low 19 bits for one that was taken in the kernel.
     pub address: u64,
     /// Address of its code object.
     pub code: u64,
@@ -38,6 +38,16 @@ pub struct Frame {
     /// Address of its first local variable, which is `self` in a method; 0 while that is unset.
     /// In 3.11 and later a variable that inner functions use too is found through its cell.
     pub first_local: u64,
+}
+
+impl Frame {
+    /// Bits of an address that are known of every frame.
+    const KNOWN: u64 = (1 << 19) - 1;
+
+    /// Whether it is the frame at `address`, as far as is known.
+    pub(super) fn lies_at(&self, address: u64) -> bool {
+        self.address == address || self.address == address & Self::KNOWN
+    }
 }
 
 /// Whether something could be the address of an object.

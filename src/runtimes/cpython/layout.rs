@@ -197,6 +197,11 @@ pub struct Layout {
     /// bits from 3.14 on.
     pub coroutine_code: u32,
 
+    /// Its frame: inside of it, or (below 3.11) `cr_frame`, a pointer to it.
+    pub coroutine_frame: u32,
+
+    /// `asyncio_running_task` of a thread state: the task that the thread is in. Absent below 3.14.
+    pub thread_task: u32,
     /// `task_name` of asyncio's `Task` written in C (`TaskObj`). Absent in free-threaded builds.
     pub task_name: u32,
     /// `task_coro`: pointer to its coroutine.
@@ -247,6 +252,11 @@ impl Layout {
     /// are such since 3.14, and in free-threaded builds since 3.13.
     pub fn parks(&self) -> bool {
         self.minor >= 14 || self.minor == 13 && self.free_threaded == 1
+    }
+
+    /// Bytes of the table of a dictionary before its index (`PyDictKeysObject`).
+    pub fn table_head(&self) -> u32 {
+        if self.minor <= 10 { 40 } else { 32 }
     }
 
     /// Whether frames lie in chunks of memory that can be read at once (3.11 and later).

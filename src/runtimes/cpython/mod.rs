@@ -34,6 +34,7 @@ use super::MemoryExt;
 
 pub use asyncio::Asyncio;
 pub use asyncio::NAME_BYTES;
+pub use asyncio::TASK_IS_CURRENT;
 pub use asyncio::Task;
 pub use asyncio::TaskWords;
 pub use asyncio::Tasks;

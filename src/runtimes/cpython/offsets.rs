@@ -299,6 +299,7 @@ mod tests {
             code_instructions: 208,
             task_name: 136,
             task_coroutine: 128,
+            thread_task: 872,
             task_awaiter: 96,
             task_awaiters: 109,
             ..of_3_13
@@ -317,6 +318,7 @@ mod tests {
             thread_pthread: 176,
             thread_native: 184,
             thread_chunk: 256,
+            thread_task: 1032,
             ..of_3_14
         };
         assert_eq!(of_3_15, expected);

@@ -39,9 +39,16 @@ pub(super) fn tasks(minor: u32, free_threaded: bool) -> Layout {
         13 => (128, 120, ABSENT, ABSENT),
         _ => (136, 128, 96, 109),
     };
+    let thread = match minor {
+        13 => ABSENT,
+        14 => 872,
+        _ => 1032,
+    };
     Layout {
         function_code: 48,
         coroutine_code: 72,
+        coroutine_frame: 72,
+        thread_task: if free_threaded { ABSENT } else { thread },
         task_name: name,
         task_coroutine: coroutine,
         task_awaiter: awaiter,
@@ -93,6 +100,8 @@ fn oldest() -> Layout {
         code_copies: ABSENT,
         function_code: 16,
         coroutine_code: 32,
+        coroutine_frame: 16,
+        thread_task: ABSENT,
         task_name: 120,
         task_coroutine: 112,
         task_awaiter: ABSENT,
@@ -172,6 +181,7 @@ fn of_3_11() -> Layout {
         line_form: LineForm::Locations,
         code_instructions: 184,
         coroutine_code: 16,
+        coroutine_frame: 80,
         task_name: 144,
         task_coroutine: 136,
         ..of_3_10()
@@ -198,6 +208,7 @@ fn of_3_12() -> Layout {
         code_first_line: 68,
         code_instructions: 192,
         coroutine_code: 72,
+        coroutine_frame: 72,
         string_ascii: 40,
         string_compact: 56,
         ..of_3_11()

@@ -22,6 +22,8 @@ pub struct Taken {
     pub owner: u8,
     /// Whether C code called it, where that is told.
     pub entry: u8,
+    /// Low bits of its address, without the three that are 0.
+    pub place: u16,
 }
 
 impl Layout {
@@ -44,7 +46,8 @@ impl Layout {
                 _ => link.entry != 0,
             };
             let instruction = self.instruction_taken(memory, code, link);
-            frames.push(Frame { address: 0, code, instruction, entry, first_local: 0 });
+            let address = u64::from(link.place) << 3;
+            frames.push(Frame { address, code, instruction, entry, first_local: 0 });
         }
         if let Some(outermost) = frames.last_mut() {
             outermost.entry = true;

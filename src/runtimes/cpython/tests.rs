@@ -491,9 +491,9 @@ fn exercise(memory: &dyn Memory, reader: &mut Reader) {
     for (_, stack) in reader.snapshot(memory) {
         let frames = stack.map(|stack| stack.frames).unwrap_or_default();
         let run = frames.first().map_or(0, |frame| frame.code);
-        let asyncio = Asyncio { run, callback: 24, builtin: CODE_TYPE };
-        let words = asyncio.take(memory, reader.layout(), &frames);
-        Tasks::default().called(memory, reader.layout(), &words);
+        let asyncio = Asyncio { run, callback: 24, builtin: CODE_TYPE, current: OBJECTS };
+        let words = asyncio.take(memory, reader.layout(), CODE_TYPE, &frames);
+        Tasks::default().called(memory, reader.layout(), &asyncio, &words, &frames);
     }
     reader.asyncio(memory);
     reader.stacks(memory, &threads);

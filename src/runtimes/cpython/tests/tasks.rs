@@ -8,6 +8,7 @@ const THINGS: u64 = 0xc0_0000;
 const HANDLE: u64 = 0xd0_0000;
 const TASKS: u64 = 0xe0_0000;
 const METHOD: u64 = 0xf0_0000;
+const CURRENT: u64 = 0xf8_0000;
 /// `Handle._callback`.
 const CALLBACK: u64 = 32;
 /// The frame that is `Handle._run`: the middle one of three.
@@ -18,7 +19,7 @@ type Edit = fn(&mut Drawn, &Layout, u64, u64);
 
 /// A type with this name, always at the same place.
 fn kind(drawn: &mut Drawn, layout: &Layout, name: &str, base: u64) -> u64 {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 14] = [
         "module",
         "type",
         "function",
@@ -31,6 +32,8 @@ fn kind(drawn: &mut Drawn, layout: &Layout, name: &str, base: u64) -> u64 {
         "int",
         "OwnTask",
         "cell",
+        "dict",
+        "Task",
     ];
     let number = NAMES.iter().position(|known| *known == name).expect("listed");
     let at = TYPES + number as u64 * 0x1000;
@@ -96,11 +99,39 @@ fn asyncio_program(minor: u8) -> (Drawn, Layout) {
     d.word(class + 264, names);
     let events = module(d, 1, &[("Handle", class)]);
     let builtins = module(d, 2, &[("abs", class), ("len", len)]);
-    let modules = [("sys", class), ("builtins", builtins), ("asyncio.events", events)];
+    let current = object(d, &layout, CURRENT, "dict");
+    dict(d, &layout, current, &[]);
+    let own = module(d, 4, &[("_current_tasks", current)]);
+    let modules = [
+        ("sys", class),
+        ("builtins", builtins),
+        ("asyncio.tasks", own),
+        ("asyncio.events", events),
+    ];
     let modules = dict(d, &layout, DICTS + 0x3_0000, &modules);
     d.field(INTERPRETER, layout.interpreter_modules, modules);
     d.field(CHUNKS + 0x100 + RUN * 0x180, layout.frame_locals, HANDLE);
     (drawn, layout)
+}
+
+/// Tasks in steps, one of each loop.
+fn set_current(drawn: &mut Drawn, layout: &Layout, tasks: &[u64]) {
+    let entries: Vec<(&str, u64)> = tasks.iter().map(|&task| ("a loop", task)).collect();
+    dict(drawn, layout, CURRENT, &entries);
+}
+
+/// Makes a frame that of a task's coroutine: as far out as `n` says.
+fn runs(drawn: &mut Drawn, layout: &Layout, task: u64, n: u64) {
+    let frame = CHUNKS + 0x100 + n * 0x180;
+    let inside = frame.wrapping_sub(layout.coroutine_frame.into());
+    let coroutine = if layout.minor >= 11 { inside } else { task + 0x400 };
+    drawn.field(task, layout.task_coroutine, coroutine);
+    if layout.minor < 11 {
+        drawn.word(coroutine + 16, frame);
+    }
+    if layout.minor < 12 {
+        drawn.field(coroutine, layout.coroutine_code, CODES + n * 0x1000);
+    }
 }
 
 /// A task with a name, whose coroutine runs code number `n`.
@@ -135,8 +166,9 @@ fn told(drawn: &Drawn, minor: u8) -> Vec<(Option<String>, u64)> {
     let asyncio = reader.asyncio(drawn).expect("it was imported");
     assert_eq!((asyncio.run, asyncio.callback), (CODES + RUN * 0x1000, CALLBACK as u32));
     let stack = reader.snapshot(drawn).remove(0).1.expect("nothing moves");
-    let words = asyncio.take(drawn, reader.layout(), &stack.frames);
-    let tasks = Tasks::default().called(drawn, reader.layout(), &words);
+    let words = asyncio.take(drawn, reader.layout(), THREADS, &stack.frames);
+    let tasks = Tasks::default().called(drawn, reader.layout(), &asyncio, &words, &stack.frames);
+    let tasks = tasks.map(|(_, tasks)| tasks).unwrap_or_default();
     let code = |task: &Task| (task.code.expect("known") - CODES) / 0x1000;
     tasks.iter().map(|t| (t.name.as_ref().map(ToString::to_string), code(t))).collect()
 }
@@ -166,6 +198,30 @@ fn a_step_leads_to_its_task_and_to_those_that_await_it() {
 }
 
 #[test]
+fn a_task_that_is_in_a_step_is_told_where_its_coroutine_is_in_the_stack() {
+    for minor in 8..=12 {
+        let (mut drawn, layout) = asyncio_program(minor);
+        let d = &mut drawn;
+        // Another loop's handles are not known.
+        let tasks = [task(d, &layout, 1, "one"), task(d, &layout, 3, "other")];
+        d.field(CODES + RUN * 0x1000, layout.code_name, OBJECTS + 0x9000);
+        d.field(CHUNKS + 0x100 + RUN * 0x180, layout.frame_locals, 0);
+        set_current(d, &layout, &tasks[..1]);
+        assert_eq!(told(d, minor), [], "3.{minor}: of another thread");
+        runs(d, &layout, tasks[0], 3);
+        let names = |told: Vec<(Option<String>, u64)>| -> Vec<String> {
+            told.into_iter().filter_map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(told(d, minor)), ["one"], "3.{minor}");
+        set_current(d, &layout, &[tasks[1], tasks[0]]);
+        assert_eq!(names(told(d, minor)), ["one"], "3.{minor}: one of two");
+        runs(d, &layout, tasks[1], 1);
+        set_current(d, &layout, &tasks[1..]);
+        assert_eq!(names(told(d, minor)), ["other"], "3.{minor}");
+    }
+}
+
+#[test]
 fn from_3_14_on_a_task_says_who_awaits_it() {
     let (mut drawn, mut layout) = asyncio_program(12);
     (layout.task_awaiter, layout.task_awaiters) = (96, 109);
@@ -188,8 +244,9 @@ fn from_3_14_on_a_task_says_who_awaits_it() {
         first_local: HANDLE,
     };
     let told = |drawn: &Drawn| {
-        let words = asyncio.take(drawn, &layout, &[frame]);
-        let tasks = Tasks::default().called(drawn, &layout, &words);
+        let words = asyncio.take(drawn, &layout, THREADS, &[frame]);
+        let tasks = Tasks::default().called(drawn, &layout, &asyncio, &words, &[frame]);
+        let tasks = tasks.map(|(_, tasks)| tasks).unwrap_or_default();
         tasks.iter().map(|task| task.name.as_ref().expect("given").to_string()).collect::<Vec<_>>()
     };
     assert_eq!(told(&drawn), ["inner", "outer"]);
@@ -255,7 +312,7 @@ fn asyncio_is_not_found_before_it_is_there_or_where_it_was_replaced() {
     for (object, offset, word) in [
         (INTERPRETER, layout.interpreter_modules, 0),
         // Fewer entries: the last, `asyncio.events`, is not there yet.
-        (DICTS + 0x3_0100, 24, 3),
+        (DICTS + 0x3_0100, 24, 4),
         // A table too long, or one of shared keys.
         (DICTS + 0x3_0100, 24, u64::MAX),
         (DICTS + 0x3_0100, 8, 2 << 16),
