@@ -19,6 +19,7 @@ have setpriv || need+=(util-linux)
 have python3 || need+=(python3)
 have pip || have pip3 || need+=(python3-pip)
 have cc || need+=(gcc)
+have musl-gcc || need+=(musl-tools)
 if [ ${#need[@]} -gt 0 ]; then
   echo "installing: ${need[*]}"
   apt-get update -qq

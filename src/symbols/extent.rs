@@ -2,6 +2,7 @@
 //! and with it the extent of every function.
 
 use gimli::BaseAddresses;
+use gimli::CieOrFde;
 use gimli::EhFrame;
 use gimli::EhFrameOffset;
 use gimli::LittleEndian;
@@ -19,6 +20,28 @@ pub(super) fn starts(elf: &Elf, source: &Source, addresses: &[u64]) -> Vec<Optio
     let sections = elf.unwind_sections(source);
     let found = sections.as_ref().and_then(|sections| look_up(sections, addresses));
     found.unwrap_or_else(|| vec![None; addresses.len()])
+}
+
+/// Bytes of `.eh_frame` that are looked through for what they do not cover. Larger ones are of programs
+/// that are built with it throughout.
+const MOST_BYTES: usize = 1 << 20;
+
+/// What the entries of `.eh_frame` cover, in order; `None` for what is not known to have holes.
+pub(super) fn covered(sections: &UnwindSections) -> Option<Vec<(u64, u64)>> {
+    let (bytes, range) = &sections.eh_frame;
+    (bytes.len() <= MOST_BYTES).then_some(())?;
+    let frames = EhFrame::new(bytes, LittleEndian);
+    let bases = BaseAddresses::default().set_eh_frame(range.start);
+    let mut covered = Vec::new();
+    let mut entries = frames.entries(&bases);
+    while let Some(entry) = entries.next().ok()? {
+        if let CieOrFde::Fde(entry) = entry {
+            let entry = entry.parse(EhFrame::cie_from_offset).ok()?;
+            covered.push((entry.initial_address(), entry.end_address()));
+        }
+    }
+    covered.sort_unstable();
+    Some(covered)
 }
 
 fn look_up(sections: &UnwindSections, addresses: &[u64]) -> Option<Vec<Option<u64>>> {

@@ -31,6 +31,7 @@ mod signal;
 mod space;
 mod unwind;
 mod variable;
+mod way_out;
 
 use crate::model::Pid;
 use crate::model::Text;

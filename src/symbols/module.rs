@@ -15,6 +15,7 @@ use super::callsite;
 use super::elf::Elf;
 use super::elf::Source;
 use super::elf::UnwindSections;
+use super::extent;
 use super::files;
 use super::files::FileKey;
 use super::files::Wanted;
@@ -40,9 +41,18 @@ pub(super) struct Unwinding {
     functions: Vec<u32>,
     base: u64,
     bytes: usize,
+    /// What call frame information covers, where that is not all.
+    covered: Option<Vec<(u64, u64)>>,
 }
 
 impl Unwinding {
+    /// Whether call frame information may cover an address as linked.
+    pub fn covers(&self, address: u64) -> bool {
+        let Some(covered) = &self.covered else { return true };
+        let after = covered.partition_point(|&(start, _)| start <= address);
+        after.checked_sub(1).is_some_and(|last| address < covered[last].1)
+    }
+
     /// Where the function that covers an address as linked begins.
     pub fn function(&self, address: u64) -> Option<u64> {
         let within = u32::try_from(address.checked_sub(self.base)?).ok()?;
@@ -111,6 +121,7 @@ impl Module {
         let elf = self.elf.as_ref().filter(|elf| elf.machine == X86_64)?;
         let sections = elf.unwind_sections(self.source.as_ref()?)?;
         let trampolines = signal::trampolines(&sections.eh_frame.0, sections.eh_frame.1.start);
+        let covered = extent::covered(&sections);
         let UnwindSections { base, end, eh_frame, eh_frame_header } = sections;
         let header_bytes = eh_frame_header.as_ref().map_or(0, |h| h.0.len());
         let functions = eh_frame_header.as_ref().map(|(header, range)| {
@@ -118,6 +129,7 @@ impl Module {
         });
         let functions = functions.unwrap_or_default();
         let bytes = eh_frame.0.len() + header_bytes + 4 * functions.len();
+        let bytes = bytes + covered.as_ref().map_or(0, |all| size_of_val(all.as_slice()));
         let (header, header_range) = eh_frame_header.unzip();
         let info = ExplicitModuleSectionInfo {
             base_svma: base,
@@ -129,7 +141,7 @@ impl Module {
         };
         let mut unwinder = UnwinderX86_64::new();
         unwinder.add_module(framehop::Module::new(String::new(), base..end, base, info));
-        Some(Unwinding { unwinder, trampolines, functions, base, bytes })
+        Some(Unwinding { unwinder, trampolines, functions, base, bytes, covered })
     }
 }
 

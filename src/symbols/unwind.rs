@@ -19,6 +19,9 @@ use super::module::Modules;
 use super::signal;
 use super::space::Region;
 use super::space::Space;
+use super::way_out::Way;
+use super::way_out::ways;
+use crate::model::FastMap;
 
 /// Frames per stack. A deeper one (runaway recursion) is cut and marked.
 const MAX_FRAMES: usize = 512;
@@ -95,6 +98,8 @@ pub(super) struct Caches {
     by_module: Vec<CacheX86_64>,
     /// Knows no module: follows frame pointers.
     fallback: UnwinderX86_64<Vec<u8>>,
+    /// How code without call frame information returns, by module and address as linked.
+    ways: FastMap<(Index, u64), Vec<Way>>,
 }
 
 /// framehop caches in use, 16 KB each.
@@ -103,9 +108,14 @@ const CACHES: usize = 16;
 impl Default for Caches {
     fn default() -> Self {
         let by_module = std::iter::repeat_with(CacheX86_64::new).take(CACHES).collect();
-        Self { by_module, fallback: UnwinderX86_64::new() }
+        Self { by_module, fallback: UnwinderX86_64::new(), ways: FastMap::default() }
     }
 }
+
+/// Words of the stack in which the return address of a function is looked for that ends its thread.
+const MAX_LAST_WORDS: u64 = 32;
+/// Places in code without call frame information that are remembered.
+const MAX_WAYS: usize = 4096;
 
 /// What a walk works with.
 pub(super) struct Walker<'a> {
@@ -288,6 +298,15 @@ impl Walker<'_> {
         read: &mut impl FnMut(u64) -> Result<u64, ()>,
     ) -> Result<Option<u64>, ()> {
         let linked = region.linked(address);
+        let known = self.modules.unwinding(region.module);
+        let covers = known.map(|known| known.covers(region.linked(lookup(address, exact))));
+        if covers != Some(true) {
+            let by_code = self.step_by_code(region, address, registers, read);
+            // A file without any such information may have frame pointers.
+            if by_code.is_ok() || covers == Some(false) {
+                return by_code;
+            }
+        }
         let frame = if exact {
             FrameAddress::from_instruction_pointer(linked)
         } else {
@@ -299,6 +318,63 @@ impl Walker<'_> {
             None => &self.caches.fallback,
         };
         unwinder.unwind_frame(frame, registers, cache, read).map_err(|_| ())
+    }
+
+    /// One frame up from code that has no call frame information, as musl's: by what it will do
+    /// until it returns. What different ways say must be one answer.
+    fn step_by_code(
+        &mut self,
+        region: &Region,
+        address: u64,
+        registers: &mut UnwindRegsX86_64,
+        read: &mut impl FnMut(u64) -> Result<u64, ()>,
+    ) -> Result<Option<u64>, ()> {
+        let key = (region.module, region.linked(address));
+        if !self.caches.ways.contains_key(&key) {
+            let source = self.modules.get(region.module).source.as_ref().ok_or(())?;
+            let (ways, _) = ways(address, &|at, size| source.at(region.offset_of(at), size));
+            if self.caches.ways.len() >= MAX_WAYS {
+                self.caches.ways.clear();
+            }
+            self.caches.ways.insert(key, ways);
+        }
+        let sp = registers.sp();
+        let mut found = None;
+        for way in &self.caches.ways[&key] {
+            let at = sp.checked_add(way.back).ok_or(())?;
+            let back = read(at)?;
+            let Some(to) = self.space.find(back.wrapping_sub(1)) else { continue };
+            if !is_call_before(self.modules, to, back) {
+                continue;
+            }
+            let fp = way.frame_pointer.and_then(|distance| sp.checked_add(distance));
+            let next = (back, at + 8, fp.map_or(Ok(registers.bp()), &mut *read)?);
+            if found.replace(next).is_some_and(|other| other != next) {
+                return Err(());
+            }
+        }
+        let Some((ip, sp, fp)) = found else {
+            return if self.is_outmost_by_code(sp, read) { Ok(None) } else { Err(()) };
+        };
+        registers.set_ip(ip);
+        registers.set_sp(sp);
+        registers.set_bp(fp);
+        Ok(Some(ip))
+    }
+
+    /// Whether what the kernel or `clone` starts is what called the function that has the stack pointer
+    /// here: such a function ends the thread and never returns, so its own code does not tell.
+    fn is_outmost_by_code(&self, sp: u64, read: &mut impl FnMut(u64) -> Result<u64, ()>) -> bool {
+        (0..MAX_LAST_WORDS).any(|word| {
+            let Ok(back) = read(sp.wrapping_add(8 * word)) else { return false };
+            let Some(region) = self.space.find(back.wrapping_sub(1)) else { return false };
+            let Some(source) = self.modules.get(region.module).source.as_ref() else {
+                return false;
+            };
+            let code = |at, size| source.at(region.offset_of(at), size);
+            is_call_before(self.modules, region, back)
+                && (self.is_entry(region, back, false) || ways(back, &code) == (Vec::new(), true))
+        })
     }
 
     /// If this is a signal trampoline: goes on in the code that the signal interrupted.

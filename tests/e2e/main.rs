@@ -13,6 +13,7 @@ mod gil;
 #[allow(dead_code, reason = "shared with the tests of the reader, which use all of it")]
 mod interpreters;
 mod labels;
+mod musl;
 mod passing;
 mod pools;
 mod processes;

@@ -148,6 +148,25 @@ fn tasks_of_uvloop_and_of_python_are_named() {
     }
 }
 
+/// Frozen programs keep no directories of their library's files: joins and names of threads are known all the same.
+#[test]
+fn a_frozen_library_is_known_by_its_files() {
+    let Some(command) = interpreters().pop() else { return skip("no python3 is installed") };
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/frozen.py");
+    for tier in Tier::here().filter(|tier| !tier.as_nobody()) {
+        let mut command = command.clone();
+        command.push(program.display().to_string());
+        let run = Timesink::on(tier).record(&command);
+        assert_eq!(run.code(), 0, "{}", run.stderr);
+        let threads = rows(&run.report, "/threads");
+        let first = threads.iter().find(|thread| thread["tid"] == thread["pid"]).expect("one");
+        let of = |state: &str| number(first, &format!("/states/{state}"));
+        assert!(of("join") > of("lock") + of("condvar"), "{tier:?}: {}", first["states"]);
+        let named = threads.iter().any(|thread| text(thread, "/name") == "the worker");
+        assert!(named || tier != Tier::Kernel, "{tier:?}: {threads:?}");
+    }
+}
+
 fn finding(report: &Value) {
     let found = rows(report, "/findings");
     let found = found.iter().find(|finding| text(finding, "/rule") == "blocked-event-loop");

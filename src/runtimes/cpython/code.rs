@@ -11,6 +11,7 @@ use super::super::memory::u64_in;
 use super::ABSENT;
 use super::Layout;
 use super::Memory;
+use super::library;
 use super::lines;
 use super::strings;
 
@@ -173,7 +174,7 @@ impl Codes {
         is_code.then_some(())?;
         let code = Code {
             name: strings::string(memory, layout, identity.name)?,
-            file: strings::string(memory, layout, identity.filename)?,
+            file: library::placed(strings::string(memory, layout, identity.filename)?),
             first_line: identity.first_line,
             lines: strings::bytes(memory, layout, identity.lines)?.into_boxed_slice(),
             form: layout.line_form,

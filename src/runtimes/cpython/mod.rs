@@ -16,6 +16,7 @@ mod find;
 mod frames;
 mod gil;
 mod layout;
+mod library;
 mod lines;
 mod offsets;
 mod reader;
