@@ -255,6 +255,12 @@ pub fn lives(pid: Pid) -> bool {
     stat.is_some_and(|stat| !matches!(stat.state, b'Z' | b'X') || threads(pid).len() > 1)
 }
 
+/// How often a thread got a CPU; `None` if it is gone or that is not counted here.
+pub fn runs(pid: Pid, tid: Tid) -> Option<u64> {
+    let text = read_task(pid, tid, "schedstat")?;
+    parse_schedstat(&text).map(|books| books.runs)
+}
+
 /// The kernel's own counts of a thread that still exists, our own count beside them.
 pub fn books(pid: Pid, tid: Tid, runs_seen: Option<u64>) -> crate::model::Books {
     let sched = read_task(pid, tid, "schedstat").and_then(|b| parse_schedstat(&b));

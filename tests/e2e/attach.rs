@@ -295,9 +295,8 @@ fn those_who_are_being_started_are_not_lost() {
             let report: Value = serde_json::from_slice(&json).expect("JSON");
             assert_adds_up(&report);
             let counts = &report["health"]["run_counts"];
-            let (seen, kernel) = (number(counts, "/seen"), number(counts, "/kernel"));
-            // Those who live at the end are counted by the kernel a little after that.
-            assert!(kernel > 50 && seen.abs_diff(kernel) <= 2 + kernel / 20, "{counts}");
+            // Of those who got no CPU while the recording ended: they can be counted.
+            assert_eq!(number(counts, "/differing"), 0, "{counts}");
             let threads = rows(&report, "/threads");
             assert!(threads.len() > 100, "they breed: {}", threads.len());
             // A thread without events would be unknown, or ready for a CPU, from its start to the end.

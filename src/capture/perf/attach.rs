@@ -145,7 +145,7 @@ impl PerfSource {
         }
         // In this order: the record of a run that is counted here is in a ring when we read it.
         unheard.retain(|&(pid, tid, _)| {
-            first || runs(pid, tid) != Some(0) || {
+            first || procfs::runs(pid, tid) != Some(0) || {
                 listed = Listed::Unsure;
                 false
             }
@@ -278,12 +278,6 @@ impl PerfSource {
 
 fn stat(pid: Pid, tid: Tid) -> Option<Stat> {
     procfs::read_task(pid, tid, "stat").and_then(|text| procfs::parse_stat(&text))
-}
-
-/// How often a thread got a CPU; `None` if it is gone or that is not counted here.
-fn runs(pid: Pid, tid: Tid) -> Option<u64> {
-    let text = procfs::read_task(pid, tid, "schedstat")?;
-    procfs::parse_schedstat(&text).map(|books| books.runs)
 }
 
 fn is_gone(error: &io::Error) -> bool {

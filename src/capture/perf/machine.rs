@@ -184,6 +184,11 @@ impl Machine {
         self.threads.is_empty()
     }
 
+    /// The threads that live, as far as is known.
+    pub fn tids(&self) -> impl Iterator<Item = (Pid, Tid)> + '_ {
+        self.threads.iter().map(|(&tid, thread)| (thread.pid, tid))
+    }
+
     /// Processes that live, as far as the records say.
     pub fn pids(&self) -> impl Iterator<Item = Pid> + '_ {
         self.processes.keys().copied()

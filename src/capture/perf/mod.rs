@@ -37,6 +37,7 @@ use super::sys::perf_event::monotonic;
 use super::sys::perf_event::page_size;
 use crate::model::Books;
 use crate::model::Event;
+use crate::model::FastMap;
 use crate::model::Lost;
 use crate::model::LostKind;
 use crate::model::Nanos;
@@ -430,6 +431,8 @@ impl Source for PerfSource {
         // Waits that are still open get their reason now or never.
         self.read(true);
         self.observe(monotonic());
+        let runs = |(pid, tid)| Some((tid, procfs::runs(pid, tid)?));
+        let before: FastMap<Tid, u64> = self.machine.tids().filter_map(runs).collect();
         let now = monotonic();
         self.read(true);
         // What happened after `now` is outside the recording.
@@ -438,7 +441,10 @@ impl Source for PerfSource {
         let lost = self.machine.lost;
         let bases = &self.bases;
         let books = |pid: Pid, tid: Tid, runs: u64| -> Books {
-            bases.since(tid, procfs::books(pid, tid, Some(runs)))
+            let after = procfs::books(pid, tid, None);
+            // Ours is as of `now`: there is no telling whether they agree of who got a CPU around then.
+            let still = after.runs.is_some() && after.runs == before.get(&tid).copied();
+            bases.since(tid, Books { runs_seen: still.then_some(runs), ..after })
         };
         let (batch, naming) = (&mut self.batch, &mut self.naming);
         self.machine.finish(now, &books, &mut |output| route(output, batch, naming));
