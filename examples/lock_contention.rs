@@ -1,6 +1,6 @@
 //! Threads that share one lock: each prepares on its own, then settles under the lock.
 //!
-//! The report must show one `lock` that all workers wait for, taken in `settle`. With 4 threads
+//! The report must show one `lock`, `balance`, that all workers wait for, taken in `settle`. With 4 threads
 //! that hold it for 3 ms and are outside for 2, it is busy all the time: at most 333 rounds a
 //! second, and each thread waits for (4 * 3 - 3 - 2) / (4 * 3) = 58 % of its time. Times are slept,
 //! so that the answer does not depend on how busy the CPUs are; --burn computes instead.
@@ -11,6 +11,8 @@ mod support;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Instant;
+
+use timesink_probe::Named;
 
 use support::{Args, burn_ms, sleep_ms, spawn, timed, truth};
 
@@ -32,7 +34,7 @@ fn main() {
     args.finish();
     timesink_probe::init();
 
-    let balance = Arc::new(Mutex::new(0));
+    let balance = Arc::new(Named::new("balance", Mutex::new(0)));
     let (times, wall) = timed(|| {
         let workers: Vec<_> = (0..threads)
             .map(|i| {

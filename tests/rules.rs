@@ -216,6 +216,25 @@ fn a_lock_with_a_name_is_called_by_it_everywhere() {
 }
 
 #[test]
+fn a_lock_that_the_program_names_is_called_so_before_its_variable() {
+    let mut play = Play::new();
+    let tids = [101, 102, 103, 104];
+    play.crew(&tids, "worker");
+    play.0.word(MAIN, 0x1000, "lock_b", None);
+    // The word lies inside of what has the name.
+    play.0.named(MAIN, 0xff8, 24, "accounts");
+    play.lock_loop(&tids, ["settle", "prepare"], 0x1000, [3 * MS, 7 * MS], 300 * MS);
+    play.end_all(&tids);
+    let report = report(&play.join(&tids));
+    let headline = &report.verdict.headline;
+    assert!(headline.contains("queue for the lock `accounts` held in `settle`"), "{headline}");
+    let finding = fires(&report, "lock-bottleneck");
+    assert_eq!(finding.title, "lock `accounts` held in `settle`");
+    let label = &report.objects[finding.object.expect("the lock") as usize].label;
+    assert!(label.starts_with("lock `accounts` in `settle`"), "{label}");
+}
+
+#[test]
 fn two_that_wait_for_one_lock_or_for_a_slow_third_are_no_deadlock() {
     silent(&report(&stuck(false, false)), "deadlock");
     silent(&report(&stuck(true, true)), "deadlock");

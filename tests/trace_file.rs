@@ -312,6 +312,7 @@ fn at_one_instant_a_thread_starts_first_and_ends_last() {
         "rename",
         "object",
         "word",
+        "named",
         "moved",
         "piped",
         "runtime",

@@ -4,6 +4,7 @@ use crate::analysis::functions::Functions;
 use crate::analysis::history::History;
 use crate::analysis::objects::Key;
 use crate::analysis::objects::Objects;
+use crate::analysis::objects::What;
 use crate::analysis::report::Detail;
 use crate::analysis::report::Quality;
 use crate::analysis::retries::Retries;
@@ -88,6 +89,9 @@ impl Fold {
         // What it waited in before says nothing about why no CPU was free.
         let site = segment.site.filter(|_| segment.state != State::Runnable);
         let object = self.objects.add(key, segment.thread, segment.duration(), site);
+        if let What::Word(process, address) = key.what {
+            self.objects.names.waited(process, address, segment.start);
+        }
         self.history.segment(segment, Some((object, key.state)));
         self.retries.wait(segment);
         if let Some(call) = &segment.call {
@@ -182,6 +186,7 @@ impl Visitor for Fold {
 
     fn event(&mut self, timelines: &Timelines, thread: Option<ThreadId>, event: &Event) {
         self.history.event(thread, event);
+        self.objects.names.take(timelines, thread, event);
         match event {
             Event::Interval(interval) => {
                 self.intervals += 1;

@@ -1,6 +1,7 @@
 //! What was waited for: every wait folded into its object.
 
 mod kind;
+mod names;
 mod naming;
 mod same;
 mod tally;
@@ -25,6 +26,7 @@ use crate::model::State;
 use crate::model::Symbols;
 use crate::model::ThreadId;
 use crate::model::Timelines;
+use names::Names;
 use naming::Namer;
 use std::collections::BTreeMap;
 use tally::Tally;
@@ -163,6 +165,8 @@ pub struct Objects {
     labels: FastMap<(u32, u64), ObjectInfo>,
     descriptors: FastMap<(Pid, u32), ObjectInfo>,
     words: Words,
+    /// What the program itself calls its words.
+    pub names: Names,
     /// Buffers that went through each pipe.
     piped: FastMap<(u32, u64), u64>,
     /// Who is at which end of what.
@@ -233,18 +237,29 @@ impl Objects {
 
     /// The rows of the report, longest total wait first.
     pub fn rows(self, timelines: &Timelines, symbols: &Symbols) -> Rows {
-        let Self { mut tallies, labels, descriptors, words, piped, ends, .. } = self;
+        let Self { mut tallies, labels, descriptors, words, names, piped, ends, .. } = self;
         let ends = ends.join(&labels, timelines);
         let one_key = |key| one_word(one_inode(key, &labels, &ends), &words);
         let children = children(timelines);
         let called = |key| called(key, timelines, &children);
+        let counted: Vec<Key> = tallies.iter().map(|(key, _)| *key).collect();
         let same = same::unify(&mut tallies, symbols, &one_key, &called);
         let keys: Vec<Key> = tallies.iter().map(|(key, _)| *key).collect();
         tallies.retain(|(_, tally)| tally.waits > 0);
         tallies.sort_by(|(a, x), (b, y)| y.time.cmp(&x.time).then(a.cmp(b)));
         let (labels, descriptors) = (&labels, &descriptors);
-        let namer =
-            Namer { timelines, symbols, labels, descriptors, words: &words, piped: &piped, ends };
+        let ones = same.iter().map(|&one| keys[one as usize]);
+        let called = names.called(&counted, ones);
+        let namer = Namer {
+            timelines,
+            symbols,
+            labels,
+            descriptors,
+            words: &words,
+            called: &called,
+            piped: &piped,
+            ends,
+        };
         fold_rest(&mut tallies);
         let ids = row_ids(&keys, &tallies);
         let rows = tallies.into_iter().enumerate();

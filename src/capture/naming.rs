@@ -380,6 +380,7 @@ fn set_stack(event: &mut Event, id: Option<StackId>) {
         | Event::Exit(_)
         | Event::Object(_)
         | Event::Word(_)
+        | Event::Named(_)
         | Event::Moved(_)
         | Event::Piped(_)
         | Event::Runtime(_)

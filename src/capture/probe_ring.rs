@@ -19,7 +19,9 @@ use super::sys::host;
 use crate::model::Event;
 use crate::model::Lost;
 use crate::model::LostKind;
+use crate::model::NameInfo;
 use crate::model::Nanos;
+use crate::model::Pid;
 use crate::model::ProbeEvent;
 use crate::model::ProbeKind;
 use crate::model::Record;
@@ -100,7 +102,7 @@ impl ProbeRing {
     /// Delivers what has arrived, in order within each thread, and then what was lost since the
     /// last time.
     pub fn drain(&mut self, sink: &mut dyn FnMut(Record)) {
-        self.reader.drain(|message| sink(Record::Event(Event::Probe(event(message)))));
+        self.reader.drain(|message| sink(Record::Event(event(message))));
         let now = Nanos(monotonic_ns());
         // What made no sense held at least one record.
         let lost = self.reader.lost().saturating_add(self.reader.damaged());
@@ -198,8 +200,16 @@ fn is_ours(name: &str) -> bool {
     })
 }
 
-fn event(message: Message<'_>) -> ProbeEvent {
+fn event(message: Message<'_>) -> Event {
+    let (time, pid) = (Nanos(message.time), Pid(message.pid));
     let what = match message.what {
+        What::Named { id, start, length, name } => {
+            return Event::Named(NameInfo { time, pid, id, start, length, name: Text::new(name) });
+        }
+        What::Gone { id } => {
+            let name = Text::default();
+            return Event::Named(NameInfo { time, pid, id, start: 0, length: 0, name });
+        }
         What::Enter { span, name, target, fields } => ProbeKind::Enter {
             span,
             name: Text::new(name),
@@ -213,7 +223,7 @@ fn event(message: Message<'_>) -> ProbeEvent {
             fields: Text::new(fields),
         },
     };
-    ProbeEvent { time: Nanos(message.time), tid: Tid(message.tid), what }
+    Event::Probe(ProbeEvent { time, tid: Tid(message.tid), what })
 }
 
 #[cfg(test)]
@@ -280,6 +290,25 @@ mod tests {
         assert!(events.len() == 1 && lost(&events[0]), "{events:?}");
         // The thread's ring is touched once more when the thread ends.
         ring.reader.file().set_len(layout::file_bytes(SLOTS) as u64).expect("long again");
+    }
+
+    #[test]
+    fn names_become_events_of_their_process() {
+        use crate::model::{NameInfo, Nanos, Pid};
+        use timesink_probe::{Message, What};
+        let event = |what| super::event(Message { pid: 7, tid: 8, time: 5, what });
+        let named = NameInfo {
+            time: Nanos(5),
+            pid: Pid(7),
+            id: 3,
+            start: 0x1000,
+            length: 8,
+            name: Text::from("accounts"),
+        };
+        let what = What::Named { id: 3, start: 0x1000, length: 8, name: b"accounts" };
+        assert_eq!(event(what), Event::Named(named.clone()));
+        let gone = NameInfo { start: 0, length: 0, name: Text::default(), ..named };
+        assert_eq!(event(What::Gone { id: 3 }), Event::Named(gone));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub enum Event {
     Object(ObjectInfo),
     /// What a futex word of a process is called, and what it is part of.
     Word(WordInfo),
+    /// What the program itself calls a part of its memory.
+    Named(NameInfo),
     /// What a thread read and wrote.
     Moved(Moved),
     /// How much went through a pipe.
@@ -64,6 +66,7 @@ impl Event {
             Self::Observation(e) => e.time,
             Self::Object(e) => e.time,
             Self::Word(e) => e.time,
+            Self::Named(e) => e.time,
             Self::Moved(e) => e.time,
             Self::Piped(e) => e.time,
             Self::Runtime(e) => e.time,
@@ -86,9 +89,12 @@ impl Event {
             Self::Observation(e) => Some(e.tid),
             Self::Probe(e) => Some(e.tid),
             Self::Moved(e) => Some(e.tid),
-            Self::Object(_) | Self::Word(_) | Self::Piped(_) | Self::Runtime(_) | Self::Lost(_) => {
-                None
-            }
+            Self::Object(_)
+            | Self::Word(_)
+            | Self::Named(_)
+            | Self::Piped(_)
+            | Self::Runtime(_)
+            | Self::Lost(_) => None,
         }
     }
 }
@@ -463,6 +469,25 @@ impl WordInfo {
     pub fn new(time: Nanos, pid: Pid, address: u64) -> Self {
         Self { time, pid, address, symbol: Text::default(), backing: None, gil: None }
     }
+}
+
+/// A name that a process gives to a range of its memory, for the futex words in it, from now on: until
+/// the same id has another range, another name lies over it, or the program ends. A fork takes its
+/// parent's names along.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NameInfo {
+    /// When it said so.
+    pub time: Nanos,
+    /// The process.
+    pub pid: Pid,
+    /// Of what has the name, unique in the process while that lives.
+    pub id: u64,
+    /// Where the range starts.
+    pub start: u64,
+    /// Bytes of it; 0 once what had the name is gone.
+    pub length: u64,
+    /// The name.
+    pub name: Text,
 }
 
 /// What interprets the program of a process.

@@ -205,7 +205,8 @@ impl Timelines {
             | Event::Probe(_)
             | Event::Object(_)
             | Event::Piped(_)
-            | Event::Word(_) => self.thread_of(event.tid()?),
+            | Event::Word(_)
+            | Event::Named(_) => self.thread_of(event.tid()?),
         }
     }
 

@@ -146,6 +146,7 @@ pub(super) fn order(event: &Event) -> (Nanos, u8) {
         Event::Rename(_) => 2,
         Event::Object(_)
         | Event::Word(_)
+        | Event::Named(_)
         | Event::Moved(_)
         | Event::Piped(_)
         | Event::Runtime(_) => 3,

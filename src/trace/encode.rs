@@ -39,6 +39,7 @@ pub(super) fn kind_of(event: &Event) -> ChunkKind {
         | Event::Exit(_)
         | Event::Object(_)
         | Event::Word(_)
+        | Event::Named(_)
         | Event::Moved(_)
         | Event::Piped(_)
         | Event::Runtime(_)
@@ -85,6 +86,7 @@ impl EventEncoder {
             | Event::Exit(_)
             | Event::Object(_)
             | Event::Word(_)
+            | Event::Named(_)
             | Event::Moved(_)
             | Event::Piped(_)
             | Event::Runtime(_)
@@ -260,6 +262,13 @@ impl EventEncoder {
                 self.out.string(e.label.as_bytes());
             }
             Event::Word(e) => self.word(e),
+            Event::Named(e) => {
+                self.tid(e.pid.0);
+                for value in [e.id, e.start, e.length] {
+                    self.out.varint(value);
+                }
+                self.out.string(e.name.as_bytes());
+            }
             Event::Moved(e) => {
                 self.tid(e.tid.0);
                 self.out.varint(e.read_bytes);
@@ -351,6 +360,7 @@ fn lifecycle_tag(event: &Event) -> (u8, u8) {
         },
         Event::Object(_) => (OBJECT, 0),
         Event::Word(e) => (WORD, u8::from(e.backing.is_some()) | u8::from(e.gil.is_some()) << 1),
+        Event::Named(_) => (NAMED, 0),
         Event::Moved(_) => (MOVED, 0),
         Event::Piped(_) => (PIPED, 0),
         Event::Runtime(e) => (RUNTIME, e.free_threaded.into()),

@@ -155,6 +155,7 @@ pub(super) fn weight(record: &Record) -> usize {
         }
         Record::Event(Event::Rename(rename)) => text(&rename.name),
         Record::Event(Event::Object(object)) => text(&object.label),
+        Record::Event(Event::Named(named)) => text(&named.name),
         Record::Event(Event::Runtime(runtime)) => text(&runtime.name),
         Record::Event(Event::Word(word)) => {
             text(&word.symbol) + word.backing.as_ref().map_or(0, |backing| text(&backing.path))

@@ -92,6 +92,7 @@ pub(super) const WORD: u8 = 6;
 pub(super) const RUNTIME: u8 = 7;
 pub(super) const PIPED: u8 = 8;
 pub(super) const MOVED: u8 = 9;
+pub(super) const NAMED: u8 = 10;
 /// Four bits of detail: kind of start, kind of exit, whether a CPU or what is shared is known.
 pub(super) const DETAIL_SHIFT: u8 = 4;
 

@@ -360,3 +360,17 @@ pub fn truth_program_with(name: &str, options: &[&str]) -> PathBuf {
     made.insert(program.clone());
     program
 }
+
+/// An example of the project: `cargo test --test` builds none.
+pub fn example(name: &str) -> PathBuf {
+    let _alone = alone();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--locked", "--example", name]);
+    let built = Path::new(TIMESINK).parent().expect("a directory");
+    if built.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo");
+    assert!(status.success(), "{name} does not compile");
+    built.join("examples").join(name)
+}

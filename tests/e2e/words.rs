@@ -3,7 +3,9 @@
 use crate::program::Recorded;
 use crate::program::Tier;
 use crate::program::Timesink;
+use crate::program::example;
 use crate::program::installed;
+use crate::program::timesink;
 use crate::program::truth_program;
 use crate::program::truth_program_with;
 use crate::report::assert_adds_up;
@@ -112,6 +114,30 @@ fn a_static_mutex_of_rust_is_called_by_its_path() {
         let lock = only_of(&run, "mutex::LEDGER");
         assert!(text(lock, "/label").starts_with("lock mutex::LEDGER"), "{tier:?}: {lock}");
         assert!(of_four(tier).contains(&number(lock, "/waiters")), "{tier:?}: {lock}");
+    }
+}
+
+#[test]
+fn a_lock_on_the_heap_is_called_what_the_program_says() {
+    let program = example("lock_contention");
+    let command = [program.to_str().expect("UTF-8"), "--rounds", "40"];
+    for tier in Tier::here() {
+        let run = record(tier, &command);
+        let lock = only_of(&run, "balance");
+        assert_eq!(text(lock, "/kind"), "lock", "{tier:?}: {lock}");
+        // Between two looks of the sampling tier there may be no stack.
+        let site = if tier.name() == "proc" { "" } else { " in `settle`" };
+        let label = format!("lock `balance`{site}");
+        assert!(text(lock, "/label").starts_with(&label), "{tier:?}: {lock}");
+        assert_eq!(called(&run, "lock", "lock 0x").len(), 0, "{tier:?}: {:?}", labels(&run));
+        if tier == Tier::Kernel {
+            let trace = run.out().join("trace.timesink").display().to_string();
+            let asked = ["whatif", &trace, "--change", "lock:balance*0.5", "--format", "json"];
+            let (code, answer, complaint) = timesink(&asked);
+            assert_eq!(code, 0, "{complaint}");
+            let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+            assert!(answer["refused"].is_null(), "{answer}");
+        }
     }
 }
 

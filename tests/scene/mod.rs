@@ -253,6 +253,12 @@ impl Scene {
         self.events.push(Event::Word(WordInfo { time, pid, address, symbol, backing, gil: None }));
     }
 
+    /// What a process calls `length` bytes of its memory from now on.
+    pub fn named(&mut self, pid: u32, start: u64, length: u64, name: &str) {
+        let (time, pid, name) = (Nanos(self.now[&pid]), Pid(pid), Text::from(name));
+        self.events.push(Event::Named(NameInfo { time, pid, id: start, start, length, name }));
+    }
+
     /// Off the CPU for `ns`, for a reason nobody saw.
     pub fn unseen(&mut self, tid: u32, ns: u64) {
         let off = Nanos(self.now[&tid]);

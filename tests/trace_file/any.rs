@@ -179,6 +179,7 @@ fn lifecycle() -> impl Strategy<Value = Event> {
         (time(), small(), number(), number()).prop_map(|(time, device, inode, buffers)| {
             Event::Piped(Piped { time, device, inode, buffers })
         }),
+        named(),
         (time(), pid(), text(), proptest::bool::ANY).prop_map(
             |(time, pid, name, free_threaded)| {
                 Event::Runtime(RuntimeInfo { time, pid, name, free_threaded })
@@ -188,6 +189,14 @@ fn lifecycle() -> impl Strategy<Value = Event> {
             |(from, to, what, cpu, count)| Event::Lost(Lost { from, to, what, cpu, count })
         ),
     ]
+}
+
+fn named() -> impl Strategy<Value = Event> {
+    (time(), pid(), number(), number(), number(), text()).prop_map(
+        |(time, pid, id, start, length, name)| {
+            Event::Named(NameInfo { time, pid, id, start, length, name })
+        },
+    )
 }
 
 fn lost_kind() -> impl Strategy<Value = LostKind> {

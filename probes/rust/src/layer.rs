@@ -18,7 +18,6 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::layout;
 use crate::layout::{FIELDS_MAX, NAME_MAX, Packed};
-use crate::sys;
 use crate::writer::Writer;
 
 /// Sends spans and events to the recorder. Made by [`layer`].
@@ -33,13 +32,8 @@ pub struct ProbeLayer {
 /// `None` is a layer too and has no say in what other layers see. Alone on a registry it
 /// disables all spans and events where they are made, for about the cost of having no
 /// subscriber at all.
-#[expect(clippy::disallowed_methods, reason = "the variable is how the recorder reaches us")]
 pub fn layer() -> Option<ProbeLayer> {
-    let path = std::env::var_os(crate::ENVIRONMENT).filter(|path| !path.is_empty())?;
-    if sys::is_privileged_start() {
-        return None;
-    }
-    ProbeLayer::open(Path::new(&path)).ok()
+    Some(ProbeLayer { writer: Writer::of_recorder()? })
 }
 
 /// Sets a global subscriber with just this layer. Does nothing if there is one already.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! byte 0          header, 8-byte words: magic, version, slots, bytes per ring, PID namespace of
-//!                 the recorder, closed, records lost for want of a slot
+//!                 the recorder, closed, records lost for want of a slot, highest kind read
 //! 4096            one control block of 128 bytes per slot
 //!                   first cache line, the writer's: owner, claimed, done, tail, tail check,
 //!                                                   lost, lost check
@@ -22,9 +22,14 @@
 //! (`tail`, `lost`, `head`) has a check word beside it, [`check`]; whoever sees a pair
 //! that does not match keeps its last value and looks again later.
 //!
-//! A record is 2 words (first word, time in ns of `CLOCK_MONOTONIC`), the span's id where there is
-//! one, and the strings, padded with zeros. The first word holds, from bit 0: length in words
-//! (16 bits), kind (8), bytes of name (16, of which 8 are used), of target (8), of fields (16).
+//! A record is 2 words (first word, time in ns of `CLOCK_MONOTONIC`), the id of the span or name where
+//! there is one, for a name the start of its range and the bytes of it, and the strings, padded with
+//! zeros. The first word holds, from bit 0: length in words (16 bits), kind (8), bytes of name (16,
+//! of which 8 are used), of target (8), of fields (16).
+//!
+//! A reader skips the rest of a ring at a kind that it does not know, so the header says which is the
+//! highest one that it does: a writer keeps what is newer to itself. 0, as readers before names left
+//! it, stands for [`Kind::Instant`].
 
 /// First word of the file: `TSPROBE` and a byte that text does not hold.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"TSPROBE\x01");
@@ -67,8 +72,10 @@ pub mod header {
     pub const CLOSED: usize = 5;
     /// Records lost by threads that had no slot.
     pub const UNCLAIMED: usize = 6;
+    /// The highest [`Kind`](super::Kind) that the reader knows.
+    pub const KINDS: usize = 7;
     /// Words in use.
-    pub const WORDS: usize = 7;
+    pub const WORDS: usize = 8;
 }
 
 /// Words of a control block, by index.
@@ -133,6 +140,24 @@ pub enum Kind {
     Leave = 2,
     /// An event.
     Instant = 3,
+    /// What lies in a range of memory got a name.
+    Named = 4,
+    /// What had a name is gone.
+    Gone = 5,
+}
+
+impl Kind {
+    /// The highest kind of this layout.
+    pub const LAST: Self = Self::Gone;
+
+    /// Words before the strings.
+    const fn fixed(self) -> usize {
+        match self {
+            Self::Instant => 2,
+            Self::Enter | Self::Leave | Self::Gone => 3,
+            Self::Named => 5,
+        }
+    }
 }
 
 /// A record ready to be written but for its time.
@@ -151,8 +176,10 @@ pub struct Unpacked<'a> {
     pub kind: Kind,
     /// When, ns.
     pub time: u64,
-    /// The span's id; 0 for an instant.
+    /// The id of the span or of what has a name; 0 for an instant.
     pub span: u64,
+    /// Start and bytes of the range that has a name; else 0.
+    pub range: (u64, u64),
     /// Name; empty for a leave.
     pub name: &'a [u8],
     /// Target; empty for a leave.
@@ -172,8 +199,24 @@ pub fn cut(text: &str, limit: usize) -> (&str, &'static str) {
 /// Packs an enter (`span` given) or an instant.
 pub fn pack(span: Option<u64>, name: &str, target: &str, fields: &str) -> Packed {
     let parts = [cut(name, NAME_MAX), cut(target, NAME_MAX), cut(fields, FIELDS_MAX)];
+    let kind = if span.is_some() { Kind::Enter } else { Kind::Instant };
+    pack_parts(kind, span.as_slice(), parts)
+}
+
+/// Packs that what lies in the `length` bytes from `start` is called `name`. Under an `id` that had
+/// another range before, it is there no more.
+pub fn pack_named(id: u64, start: u64, length: u64, name: &str) -> Packed {
+    pack_parts(Kind::Named, &[id, start, length], [cut(name, NAME_MAX), ("", ""), ("", "")])
+}
+
+/// Packs that what had a name is gone.
+pub fn pack_gone(id: u64) -> Packed {
+    pack_parts(Kind::Gone, &[id], [("", ""); 3])
+}
+
+fn pack_parts(kind: Kind, words: &[u64], parts: [(&str, &str); 3]) -> Packed {
     let mut bytes = Vec::with_capacity(8 * RECORD_WORDS_MAX);
-    bytes.extend(span.map(u64::to_ne_bytes).into_iter().flatten());
+    bytes.extend(words.iter().copied().flat_map(u64::to_ne_bytes));
     for (text, mark) in parts {
         bytes.extend_from_slice(text.as_bytes());
         bytes.extend_from_slice(mark.as_bytes());
@@ -181,7 +224,6 @@ pub fn pack(span: Option<u64>, name: &str, target: &str, fields: &str) -> Packed
     bytes.resize(bytes.len().next_multiple_of(8), 0);
     let rest: Vec<u64> =
         bytes.as_chunks().0.iter().map(|chunk| u64::from_ne_bytes(*chunk)).collect();
-    let kind = if span.is_some() { Kind::Enter } else { Kind::Instant };
     let [name, target, fields] = parts.map(|(text, mark)| (text.len() + mark.len()) as u64);
     let first =
         (rest.len() as u64 + 2) | (kind as u64) << 16 | name << 24 | target << 40 | fields << 48;
@@ -201,28 +243,32 @@ pub fn unpack(bytes: &[u8]) -> Option<(Unpacked<'_>, usize)> {
         1 => Kind::Enter,
         2 => Kind::Leave,
         3 => Kind::Instant,
+        4 => Kind::Named,
+        5 => Kind::Gone,
         _ => return None,
     };
-    let fixed = if kind == Kind::Instant { 2 } else { 3 };
+    let fixed = kind.fixed();
     let sizes = [(first >> 24) & 0xffff, (first >> 40) & 0xff, first >> 48].map(|n| n as usize);
     let strings: usize = sizes.iter().sum();
     if length != fixed + strings.div_ceil(8) || length > RECORD_WORDS_MAX {
         return None;
     }
     let time = word(1)?;
-    let span = if kind == Kind::Instant { 0 } else { word(2)? };
+    let span = if fixed > 2 { word(2)? } else { 0 };
+    let range = if fixed > 3 { (word(3)?, word(4)?) } else { (0, 0) };
     let text = bytes.get(fixed * 8..length * 8)?;
     let (name, text) = text.split_at(sizes[0]);
     let (target, text) = text.split_at(sizes[1]);
     let fields = &text[..sizes[2]];
-    Some((Unpacked { kind, time, span, name, target, fields }, length * 8))
+    Some((Unpacked { kind, time, span, range, name, target, fields }, length * 8))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{CUT, FIELDS_MAX, Kind, NAME_MAX, RECORD_WORDS_MAX, pack, unpack};
+    use super::{CUT, FIELDS_MAX, Kind, NAME_MAX, RECORD_WORDS_MAX};
+    use super::{pack, pack_gone, pack_named, unpack};
 
     fn bytes(packed: &super::Packed, time: u64) -> Vec<u8> {
         let words = [packed.first, time].into_iter().chain(packed.rest.iter().copied());
@@ -241,6 +287,18 @@ mod tests {
             assert_eq!(record.target, b"bank::books");
             assert_eq!(record.fields, b"a=1 b=\"x y\"");
         }
+    }
+
+    #[test]
+    fn a_name_and_its_end_come_back() {
+        let raw = bytes(&pack_named(7, 0x7fff_0010, 40, "accounts"), 5);
+        let (record, length) = unpack(&raw).expect("a record");
+        assert_eq!((length, record.kind, record.span), (raw.len(), Kind::Named, 7));
+        assert_eq!((record.range, record.name), ((0x7fff_0010, 40), &b"accounts"[..]));
+        let raw = bytes(&pack_gone(7), 6);
+        let (record, length) = unpack(&raw).expect("a record");
+        assert_eq!((length, record.kind, record.span), (raw.len(), Kind::Gone, 7));
+        assert_eq!((record.time, record.range, record.name), (6, (0, 0), &b""[..]));
     }
 
     #[test]
@@ -263,19 +321,19 @@ mod tests {
     proptest! {
         #[test]
         fn any_words_are_a_record_that_fits_or_none(
-            kind in 0_u64..5,
+            kind in 0_u64..7,
             sizes in (0_u64..300, 0_u64..256, 0_u64..600),
             off in prop_oneof![9 => Just(0), 1 => -2_i64..3],
             have in 0_usize..120,
         ) {
-            let fixed = if kind == 3 { 2 } else { 3 };
+            let fixed = [3, 3, 3, 2, 5, 3, 3][kind as usize];
             let needed = fixed + (sizes.0 + sizes.1 + sizes.2).div_ceil(8);
             let length = needed.saturating_add_signed(off);
             let first = length | kind << 16 | sizes.0 << 24 | sizes.1 << 40 | sizes.2 << 48;
             let mut words = vec![u64::MAX; have];
             words.iter_mut().take(1).for_each(|word| *word = first);
             let raw: Vec<u8> = words.into_iter().flat_map(u64::to_ne_bytes).collect();
-            let whole = off == 0 && (1..4).contains(&kind) && length as usize <= RECORD_WORDS_MAX;
+            let whole = off == 0 && (1..=Kind::LAST as u64).contains(&kind) && length as usize <= RECORD_WORDS_MAX;
             let found = unpack(&raw).map(|(_, length)| length / 8);
             prop_assert_eq!(found, (whole && length as usize <= have).then_some(length as usize));
         }

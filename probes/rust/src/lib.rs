@@ -20,6 +20,17 @@
 //! tracing::subscriber::with_default(subscriber, || tracing::info!("one layer among others"));
 //! ```
 //!
+//! A task of an async program is a span around its future: `.instrument(span)`, from the crate
+//! `tracing`, enters it at each poll on whichever thread polls, and so shows when and where the task ran.
+//!
+//! [`Named`] gives a lock the name that reports call it by, where it has no better one than its address:
+//!
+//! ```
+//! use std::sync::Mutex;
+//! let accounts = timesink_probe::Named::new("accounts", Mutex::new(0));
+//! *accounts.lock().unwrap() += 1;
+//! ```
+//!
 //! # What it does not do
 //!
 //! - Processes in another PID namespace than the recorder's (containers inside the recording)
@@ -40,6 +51,8 @@ mod sys;
 #[cfg(feature = "layer")]
 mod layer;
 #[cfg(feature = "layer")]
+mod named;
+#[cfg(feature = "layer")]
 mod ring;
 #[cfg(feature = "layer")]
 mod writer;
@@ -50,6 +63,8 @@ pub use layer::ProbeLayer;
 pub use layer::init;
 #[cfg(feature = "layer")]
 pub use layer::layer;
+#[cfg(feature = "layer")]
+pub use named::Named;
 pub use reader::Message;
 pub use reader::Reader;
 pub use reader::What;

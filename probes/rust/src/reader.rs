@@ -59,6 +59,22 @@ pub enum What<'a> {
         /// Its other fields.
         fields: &'a [u8],
     },
+    /// What lies in a range of memory of the process is called something from now on.
+    Named {
+        /// Of what has the name, unique in its process while that lives. It has one range, the last.
+        id: u64,
+        /// Where the range starts.
+        start: u64,
+        /// Bytes of it.
+        length: u64,
+        /// The name.
+        name: &'a [u8],
+    },
+    /// What had a name is gone.
+    Gone {
+        /// Its id.
+        id: u64,
+    },
 }
 
 /// The reading end of a shared file. Closes it for writers when dropped; the file itself is
@@ -136,6 +152,7 @@ impl Reader {
         words[header::SLOTS] = u64::from(slots);
         words[header::RING] = RING_BYTES as u64;
         words[header::NAMESPACE] = crate::pid_namespace();
+        words[header::KINDS] = Kind::LAST as u64;
         words[header::MAGIC] = layout::MAGIC;
         file.write_all_at(&words.map(u64::to_ne_bytes).concat(), 0)?;
         let created = sys::monotonic_ns();
@@ -372,11 +389,13 @@ fn is_dead(owner: u64) -> bool {
 
 impl<'a> From<layout::Unpacked<'a>> for What<'a> {
     fn from(record: layout::Unpacked<'a>) -> Self {
-        let layout::Unpacked { kind, span, name, target, fields, .. } = record;
+        let layout::Unpacked { kind, span, range, name, target, fields, .. } = record;
         match kind {
             Kind::Enter => Self::Enter { span, name, target, fields },
             Kind::Leave => Self::Leave { span },
             Kind::Instant => Self::Instant { name, target, fields },
+            Kind::Named => Self::Named { id: span, start: range.0, length: range.1, name },
+            Kind::Gone => Self::Gone { id: span },
         }
     }
 }

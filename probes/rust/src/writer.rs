@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::layout;
-use crate::layout::{LEAVE, LEAVE_WORDS, Packed, control, header};
+use crate::layout::{Kind, LEAVE, LEAVE_WORDS, Packed, control, header};
 use crate::ring::Producer;
 use crate::sys;
 
@@ -52,6 +52,17 @@ fn refused(why: &str) -> io::Error {
 }
 
 impl Writer {
+    /// The writer for the recorder that started this program; `None` if there is none, or if its file
+    /// cannot be used here.
+    #[expect(clippy::disallowed_methods, reason = "the variable is how the recorder reaches us")]
+    pub(crate) fn of_recorder() -> Option<Arc<Self>> {
+        let path = std::env::var_os(crate::ENVIRONMENT).filter(|path| !path.is_empty())?;
+        if sys::is_privileged_start() {
+            return None;
+        }
+        Self::shared(Path::new(&path)).ok()
+    }
+
     /// The writer of this process for the file at `path`. One and the same for all layers:
     /// two rings of one thread would look to the reader as if an exec had left the older one.
     pub(crate) fn shared(path: &Path) -> io::Result<Arc<Self>> {
@@ -142,6 +153,34 @@ impl Writer {
             let ring = thread.producer.as_mut()?;
             Some(ring.push(packed.first, time, &packed.rest, spare))
         });
+    }
+
+    /// Writes about a name: whether that was done, or will never be asked for (the recorder is gone, or
+    /// knows no names). Not counted if not: [`Named`](crate::Named) tries again.
+    pub(crate) fn try_name(&self, packed: &Packed) -> bool {
+        if !self.takes_names() {
+            return true;
+        }
+        let written = THREADS.try_with(|threads| {
+            let mut threads = threads.try_borrow_mut().ok()?;
+            let thread = self.thread_of(&mut threads);
+            let spare = LEAVE_WORDS * thread.open.len() as u64;
+            let ring = thread.producer.as_mut()?;
+            Some(ring.push(packed.first, sys::monotonic_ns(), &packed.rest, spare))
+        });
+        matches!(written, Ok(Some(true)))
+    }
+
+    /// Writes that a name has ended. Nobody is left to try again: counted if lost.
+    pub(crate) fn gone(&self, packed: &Packed) {
+        if self.takes_names() {
+            self.instant(packed);
+        }
+    }
+
+    fn takes_names(&self) -> bool {
+        let is_closed = self.words[header::CLOSED].load(Relaxed) != 0;
+        !is_closed && self.words[header::KINDS].load(Relaxed) >= Kind::Gone as u64
     }
 
     /// Runs `write` with this thread's ring and the time. It says whether its record was
@@ -279,6 +318,7 @@ mod tests {
     use crate::Reader;
     use crate::What;
     use crate::layout::pack;
+    use crate::layout::pack_named;
     use crate::sys;
 
     #[test]
@@ -314,6 +354,7 @@ mod tests {
                 What::Enter { span, .. } => format!("enter {span}"),
                 What::Leave { span } => format!("leave {span}"),
                 What::Instant { name, .. } => String::from_utf8_lossy(name).into_owned(),
+                What::Named { .. } | What::Gone { .. } => panic!("nothing was named"),
             };
             seen.push((message.pid, message.tid, text));
         });
@@ -349,12 +390,32 @@ mod tests {
             match message.what {
                 What::Enter { span, .. } => open.push(span),
                 What::Leave { span } => assert_eq!(open.pop(), Some(span)),
-                What::Instant { .. } => panic!("there was none"),
+                What::Instant { .. } | What::Named { .. } | What::Gone { .. } => {
+                    panic!("there was none")
+                }
             }
         });
         assert!(open.is_empty(), "{} never left", open.len());
         assert!(read > 0 && reader.lost() > 0 && reader.damaged() == 0);
         assert_eq!(read + reader.lost(), 2 * DEEP);
+    }
+
+    #[test]
+    fn a_name_without_room_is_tried_again_and_not_counted() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("ring");
+        let mut reader = Reader::create(&path, 1).expect("a ring");
+        let writer = Writer::open(&path).expect("a writer");
+        let named = pack_named(1, 0x1000, 8, "accounts");
+        let written = (0..).take_while(|_| writer.try_name(&named)).count();
+        assert!(written > 1000 && !writer.try_name(&named));
+        let mut read = 0;
+        reader.drain(|_| read += 1);
+        assert_eq!((read, reader.lost()), (written, 0));
+        assert!(writer.try_name(&named));
+        drop(reader);
+        // Nobody listens any more: nothing to try again.
+        assert!((0..100_000).all(|_| writer.try_name(&named)));
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Spans and events from the layer to the reader, through the shared file.
 #![allow(clippy::disallowed_methods, reason = "tests start threads and read the environment")]
+#![allow(clippy::print_stdout, reason = "how a process of a test tells its parent an address")]
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 use timesink_probe::ENVIRONMENT;
+use timesink_probe::Named;
 use timesink_probe::ProbeLayer;
 use timesink_probe::Reader;
 use timesink_probe::What;
@@ -48,6 +51,10 @@ impl Ring {
                 What::Instant { name, target, fields } => {
                     format!("! {} {} {}", text(name), text(target), text(fields))
                 }
+                What::Named { id, start, length, name } => {
+                    format!("= {id} {start:#x}+{length} {}", text(name))
+                }
+                What::Gone { id } => format!("= {id} gone"),
             };
             assert!(message.pid != 0 && message.tid != 0);
             seen.push((message.tid, message.time, what));
@@ -386,4 +393,68 @@ proptest! {
             ring.drain();
         }
     }
+}
+
+/// Not a test by itself: what the process of the next test does, with the recorder in its environment
+/// and no layer.
+#[test]
+fn names_of_locks() {
+    if std::env::var_os("PROBE_TEST_NAMES").is_none() {
+        return;
+    }
+    let add = |lock: &Mutex<u64>| *lock.lock().expect("no panic") += 1;
+    let accounts = Named::new("accounts", Mutex::new(0));
+    drop(Named::new("never used", Mutex::new(0)));
+    add(&accounts);
+    add(&accounts);
+    let mut accounts = Box::new(accounts);
+    *accounts.get_mut().expect("no panic") += 1;
+    add(&accounts);
+    println!("AT {:p}+{}", &raw const **accounts, size_of::<Mutex<u64>>());
+    let shards: Vec<_> =
+        (0..2).map(|i| Named::with_name(format!("shard {i}"), Mutex::new(0))).collect();
+    for shard in &shards {
+        add(shard);
+    }
+    assert_eq!(*accounts.lock().expect("no panic"), 4);
+    let taken = (*accounts).into_inner().into_inner();
+    assert_eq!(taken.expect("no panic"), 4);
+}
+
+#[test]
+fn a_lock_is_named_where_it_is_used_and_until_it_is_dropped() {
+    let mut ring = Ring::new(2);
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["names_of_locks", "--exact", "--test-threads=1", "--nocapture"]);
+    command.env(ENVIRONMENT, &ring.path).env("PROBE_TEST_NAMES", "1");
+    let output = command.output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let at = said.split("AT ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let texts = ring.texts();
+    let [on_the_stack, in_its_box, first, second, rest @ ..] = &texts[..] else {
+        panic!("four names: {texts:?}");
+    };
+    assert!(on_the_stack.starts_with("= 1 0x") && on_the_stack.ends_with(" accounts"), "{texts:?}");
+    assert_eq!(in_its_box, &format!("= 1 {} accounts", at.expect("its place")));
+    assert_ne!(on_the_stack, in_its_box);
+    assert!(first.starts_with("= 2 0x") && first.ends_with(" shard 0"), "{texts:?}");
+    assert!(second.starts_with("= 3 0x") && second.ends_with(" shard 1"), "{texts:?}");
+    assert_eq!(rest, ["= 1 gone", "= 2 gone", "= 3 gone"]);
+    assert_eq!((ring.reader.lost(), ring.reader.damaged()), (0, 0));
+}
+
+#[test]
+fn a_recorder_that_knows_no_names_gets_none() {
+    let mut ring = Ring::new(2);
+    // As recorders before there were names left the word.
+    let offset = layout::header::KINDS as u64 * 8;
+    ring.reader.file().write_all_at(&[0; 8], offset).expect("written");
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["names_of_locks", "--exact", "--test-threads=1"]);
+    command.env(ENVIRONMENT, &ring.path).env("PROBE_TEST_NAMES", "1");
+    command.stdout(std::process::Stdio::null());
+    assert!(command.status().expect("it starts").success());
+    assert!(ring.texts().is_empty());
+    assert_eq!((ring.reader.lost(), ring.reader.damaged()), (0, 0));
 }

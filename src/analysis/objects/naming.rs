@@ -7,6 +7,7 @@ use super::is_anonymous;
 use super::kind::has_name;
 use super::kind::kind;
 use super::kind::named;
+use super::names::Called;
 use super::words::Sort;
 use super::words::Words;
 use crate::analysis::ends::Joined;
@@ -45,6 +46,7 @@ pub(super) struct Namer<'a> {
     pub labels: &'a FastMap<(u32, u64), ObjectInfo>,
     pub descriptors: &'a FastMap<(Pid, u32), ObjectInfo>,
     pub words: &'a Words,
+    pub called: &'a Called,
     pub piped: &'a FastMap<(u32, u64), u64>,
     pub ends: Joined<'a>,
 }
@@ -138,10 +140,13 @@ impl Namer<'_> {
         }
     }
 
-    /// The variable that a word lies in.
+    /// What the program calls a word, else the variable that it lies in.
     fn symbol(&self, key: Key) -> Option<String> {
-        let What::Word(process, address) = key.what else { return None };
-        self.words.symbol(process, address)
+        let symbol = || match key.what {
+            What::Word(process, address) => self.words.symbol(process, address),
+            _ => None,
+        };
+        self.called.of(key.what, "").or_else(symbol)
     }
 
     /// What waited for it called in Python's library, where most of the waiting was.
@@ -153,7 +158,10 @@ impl Namer<'_> {
     /// What it alone is called.
     fn own_name(&self, key: Key) -> Option<String> {
         match key.what {
-            What::Shared(device, inode, offset) => Some(self.words.label((device, inode, offset))),
+            What::Shared(device, inode, offset) => {
+                let place = || self.words.label((device, inode, offset));
+                self.symbol(key).or_else(|| Some(place()))
+            }
             _ => self.symbol(key),
         }
     }
@@ -171,7 +179,7 @@ impl Namer<'_> {
         self.found(process, Tid(tid)).map(|thread| thread.id.0)
     }
 
-    /// What to call a futex word: by its variable or the memory that it is shared in, else by its
+    /// What to call a futex word: as the program does, by its variable or the memory that it is shared in, else by its
     /// address, and where it is waited for.
     fn word_label(
         &self,
@@ -187,6 +195,9 @@ impl Namer<'_> {
                 let process = &self.timelines.processes()[process.0 as usize];
                 Some(format!("GIL of {} [{}]", process.name, process.pid.0))
             }
+            What::Word(..) if let Some(name) = self.called.of(key.what, "`") => {
+                Some(format!("{noun} {name}{at}"))
+            }
             What::Word(..) if let Some(call) = self.python_call(tally) => {
                 Some(format!("{call}{at}"))
             }
@@ -201,7 +212,8 @@ impl Namer<'_> {
                     0 | 1 => String::new(),
                     count => format!(" ({count} processes)"),
                 };
-                let place = self.words.label((device, inode, offset));
+                let place = || self.words.label((device, inode, offset));
+                let place = self.called.of(key.what, "`").unwrap_or_else(place);
                 Some(format!("{noun} {place}{shared}{at}"))
             }
             _ => None,

@@ -273,14 +273,16 @@ pub fn service(model: &Model, stream: usize) -> u64 {
     ops.filter(|op| matches!(op.kind, Kind::Compute | Kind::Delay)).map(|op| u64::from(op.ns)).sum()
 }
 
-/// An object by its number, its label, or a word of its label, where that is one alone.
+/// An object by its number, its label, its own name, or a word of its label, where that is one alone.
 fn pick<'o>(name: &str, rows: impl Iterator<Item = &'o Object> + Clone) -> Option<u32> {
     if let Ok(id) = name.parse::<u32>() {
         return rows.clone().find(|row| row.id == id).map(|row| row.id);
     }
     let whole = |row: &&Object| row.label == name;
     let word = |row: &&Object| row.label.split(['`', ' ', '(', ')']).any(|word| word == name);
+    let own = |row: &&Object| row.name.as_deref() == Some(name);
     let one = |mut found: Vec<u32>| if found.len() == 1 { found.pop() } else { None };
     one(rows.clone().filter(whole).map(|row| row.id).collect())
+        .or_else(|| one(rows.clone().filter(own).map(|row| row.id).collect()))
         .or_else(|| one(rows.filter(word).map(|row| row.id).collect()))
 }

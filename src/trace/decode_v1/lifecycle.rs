@@ -16,6 +16,7 @@ use crate::model::FdKind;
 use crate::model::Lost;
 use crate::model::LostKind;
 use crate::model::Moved;
+use crate::model::NameInfo;
 use crate::model::Nanos;
 use crate::model::ObjectInfo;
 use crate::model::Pid;
@@ -72,6 +73,7 @@ impl Events {
                 cpu: if detail & 1 == 0 { None } else { Some(self.input.varint_u16()?) },
             }),
             WORD => Event::Word(self.word(time, detail)?),
+            NAMED => Event::Named(self.named(time)?),
             MOVED => Event::Moved(Moved {
                 time,
                 tid: Tid(self.tid()?),
@@ -110,6 +112,13 @@ impl Events {
         };
         let gil = if detail & 2 == 0 { None } else { Some(input.varint()?) };
         Ok(WordInfo { time, pid, address, symbol, backing, gil })
+    }
+
+    fn named(&mut self, time: Nanos) -> Result<NameInfo, Malformed> {
+        let pid = Pid(self.tid()?);
+        let input = &mut self.input;
+        let (id, start, length) = (input.varint()?, input.varint()?, input.varint()?);
+        Ok(NameInfo { time, pid, id, start, length, name: text(input)? })
     }
 
     fn exit(&mut self, time: Nanos, detail: u8) -> Result<Event, Malformed> {
