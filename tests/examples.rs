@@ -168,6 +168,7 @@ fn spans_of(name: &str, args: &str) -> (BTreeMap<String, u64>, u64) {
             ProbeKind::Leave { .. } => leaves += 1,
             ProbeKind::Instant { .. } => {}
         },
+        Record::Event(Event::Named(_)) => {}
         Record::Event(Event::Lost(Lost { count, .. })) => panic!("{name}: {count} lost"),
         record => panic!("{name}: not a probe's: {record:?}"),
     });
