@@ -136,7 +136,7 @@ fn warnings(trace: &dyn Trace, fold: &Fold, health: &Health) -> Vec<String> {
         let noticeable = summary.stolen.filter(|stolen| stolen.is_noticeable());
         warnings.extend(noticeable.map(|Stolen { stolen, busy }| {
             format!(
-                "The host of this virtual machine took {:.1} % of the CPUs' busy time for others \
+                "the host of this virtual machine took {:.1} % of the CPUs' busy time for others \
                  ({stolen} of {busy}, over all CPUs): threads count as running meanwhile, so \
                  running takes longer here than its work, and than clocks of CPU time say",
                 100.0 * stolen.share_of(busy)

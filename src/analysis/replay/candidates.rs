@@ -240,11 +240,7 @@ fn stragglers(replay: &Replay) -> Vec<String> {
         group.sort_unstable();
         let middle = group[(group.len() - 1) / 2].0;
         let &(most, stream) = group.last().unwrap_or(&(0, 0));
-        let name = &replay.catalog.threads[stream];
-        let alone = replay.catalog.threads.iter().filter(|other| *other == name).count() == 1;
-        if alone && most * 4 > middle * 5 {
-            found.push(format!("thread:{name}*0.5"));
-        }
+        found.extend(half_of(replay, stream).filter(|_| most * 4 > middle * 5));
     }
     found.truncate(LOCKS);
     found
@@ -257,9 +253,14 @@ fn busiest(replay: &Replay) -> Option<String> {
     let streams = 0..replay.model.streams.len();
     let threads = streams.filter(|&stream| stream != replay.model.root);
     let (most, stream) = threads.map(|stream| (service(&replay.model, stream), stream)).max()?;
+    half_of(replay, stream).filter(|_| most * MUCH > replay.model.observed)
+}
+
+/// A thread twice as fast, if its name is no other's.
+fn half_of(replay: &Replay, stream: usize) -> Option<String> {
     let name = &replay.catalog.threads[stream];
     let alone = replay.catalog.threads.iter().filter(|other| *other == name).count() == 1;
-    (alone && most * MUCH > replay.model.observed).then(|| format!("thread:{name}*0.5"))
+    alone.then(|| format!("thread:{name}*0.5"))
 }
 
 #[cfg(test)]
