@@ -53,8 +53,8 @@ pub struct GilWait {
     pub had: Nanos,
     /// Numbers of the first stay and of the one after the last, in the thread's life.
     pub stays: (usize, usize),
-    /// The tries that nobody ended: from, to.
-    pub timeouts: Vec<(Nanos, Nanos)>,
+    /// The tries that nobody ended.
+    pub vain: Vec<Try>,
     /// Who let go of it.
     pub by: Option<ThreadId>,
     /// It did not end within the recording.
@@ -63,10 +63,27 @@ pub struct GilWait {
     pub after: Option<Nanos>,
 }
 
+/// A try to get it that nobody ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Try {
+    /// From here,
+    pub from: Nanos,
+    /// to here.
+    pub to: Nanos,
+    /// Here the thread ran again, and asked the holder to let go, if it had not got it.
+    pub on: Nanos,
+}
+
 impl GilWait {
     /// How long it took until it was let go of.
     pub fn time(&self) -> Nanos {
         self.woken - self.asked
+    }
+
+    /// Its last try was in vain, and then it had it all the same: its holder, who was asked to let go,
+    /// did so before the next try, and so woke nobody.
+    pub fn got_by_asking(&self) -> bool {
+        !self.open && self.vain.last().is_some_and(|one| one.to == self.woken)
     }
 }
 
@@ -169,7 +186,7 @@ fn waits_of(history: &History, thread: ThreadId, let_go: &[Nanos]) -> Vec<GilWai
                     woken: stay.woken,
                     had: stay.on,
                     stays: (index, index),
-                    timeouts: Vec::new(),
+                    vain: Vec::new(),
                     by: None,
                     open: false,
                     after: back.filter(|&on| stay.off <= on + RETRY),
@@ -193,7 +210,7 @@ impl GilWait {
             _ => None,
         };
         if stay.ender == Ender::Interrupt {
-            self.timeouts.push((stay.off, stay.woken));
+            self.vain.push(Try { from: stay.off, to: stay.woken, on: stay.on });
         }
     }
 }
@@ -232,11 +249,25 @@ fn holds(history: &History, waits: &[GilWait]) -> Vec<GilHold> {
         let got = waits.iter().filter(|wait| wait.thread == user && !wait.open);
         let got = got.map(|wait| Seen::Got(wait.asked, wait.had));
         let gone = waits.iter().filter(|wait| wait.by == Some(user));
-        let mut seen: Vec<Seen> = got.chain(gone.map(|wait| Seen::Gone(wait.woken))).collect();
+        let gone = gone.map(|wait| Seen::Gone(wait.woken));
+        let made = asks_after(waits, user).map(Seen::Gone);
+        let mut seen: Vec<Seen> = got.chain(gone).chain(made).collect();
         seen.sort_unstable_by_key(|one| one.order());
         of_thread(history, user, &seen, &mut all);
     }
     apart(all)
+}
+
+/// When a thread let go of it because another asked for it, who was not seen to be woken: it asks for
+/// it again right after the other has it.
+fn asks_after(waits: &[GilWait], thread: ThreadId) -> impl Iterator<Item = Nanos> {
+    let own = waits.iter().filter(move |wait| wait.thread == thread).map(|wait| wait.asked);
+    let own: Vec<Nanos> = own.collect();
+    let others = waits.iter().filter(move |wait| wait.thread != thread && wait.got_by_asking());
+    others.map(|wait| wait.had).filter(move |&had| {
+        let next = own.get(own.partition_point(|&asked| asked < had));
+        next.is_some_and(|&asked| asked <= had + RETRY)
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -308,13 +339,25 @@ fn stretch(thread: ThreadId, (from, to): (Nanos, Nanos), seen: &[Seen], all: &mu
     }
 }
 
-/// No two at once.
+/// No two at once. Who had it before another was seen to get it, and goes on for longer, has it again
+/// afterwards if anybody waits for it then: a thread that was made to let go may be back unseen.
 fn apart(mut all: Vec<GilHold>) -> Vec<GilHold> {
     all.sort_unstable_by_key(|hold| (hold.start, hold.end, hold.thread));
     let mut kept: Vec<GilHold> = Vec::with_capacity(all.len());
+    // What is left of the last one that was interrupted.
+    let mut left: Option<GilHold> = None;
     for mut hold in all {
+        if let (Some(rest), Some(last)) = (left, kept.last()) {
+            let rest = GilHold { asked: None, start: last.end.max(rest.start), ..rest };
+            let waits = hold.asked.is_some_and(|asked| asked < rest.end);
+            if waits && hold.thread != rest.thread && rest.start < rest.end.min(hold.start) {
+                kept.push(rest);
+            }
+            left = left.filter(|rest| rest.end > hold.start && rest.thread != hold.thread);
+        }
         if let Some(last) = kept.last_mut().filter(|last| last.end > hold.start) {
             if hold.asked.is_some() || hold.let_go && !last.let_go {
+                left = Some(*last).filter(|last| last.end > hold.end).or(left);
                 (last.end, last.let_go) = (hold.start, false);
             } else if hold.end > last.end {
                 hold.start = last.end;

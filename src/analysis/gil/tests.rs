@@ -97,12 +97,12 @@ fn all_tries_are_one_wait_and_the_last_one_tells_who_held_it() {
     let waits = of(&history, 1);
     let [wait] = waits.as_slice() else { panic!("{waits:?}") };
     assert_eq!((wait.asked, wait.woken, wait.by), (Nanos(0), Nanos(6 * MS), Some(ThreadId(0))));
-    assert_eq!(wait.timeouts, [(Nanos(0), Nanos(5 * MS))]);
+    assert_eq!((wait.vain.len(), wait.vain[0].from, wait.vain[0].to), (1, Nanos(0), Nanos(5 * MS)));
     // That another took it is told to the first on its way to asking again.
     let waits = of(&history, 0);
     let [wait] = waits.as_slice() else { panic!("{waits:?}") };
     assert_eq!((wait.asked.0, wait.woken.0), (6 * MS + 5 * US, 9 * MS));
-    assert!(wait.timeouts.is_empty() && wait.after.is_none());
+    assert!(wait.vain.is_empty() && wait.after.is_none());
 }
 
 #[test]
@@ -207,5 +207,38 @@ fn who_had_it_meanwhile_waits_twice() {
     ]);
     let waits = of(&history, 1);
     assert_eq!(waits.len(), 2, "{waits:?}");
-    assert_eq!((waits[0].timeouts.len(), waits[1].timeouts.len()), (0, 1));
+    assert_eq!((waits[0].vain.len(), waits[1].vain.len()), (0, 1));
+}
+
+/// The second thread computes; the first sleeps, and gets it by asking or by being woken.
+#[test]
+fn who_goes_on_after_another_had_it_has_it_again() {
+    let found = held(&history(&[
+        (1, 0, MS, SLEEPS, None),
+        (1, MS, 6 * MS, TRIES, None),
+        (1, 6 * MS + 50 * US, 7 * MS, SLEEPS, None),
+        (1, 7 * MS, 12 * MS, TRIES, None),
+        (2, 12 * MS + 20 * US, 12 * MS + 30 * US, TRIES, Some(1)),
+    ]));
+    let hog: Vec<_> =
+        found.iter().filter(|hold| hold.0 == 1).map(|hold| (hold.1, hold.2)).collect();
+    let (first, second) = ((0, 6 * MS), (6 * MS + 50 * US, 12 * MS));
+    assert_eq!(hog[..2], [first, second], "{found:?}");
+}
+
+/// It was let go of for nobody that was seen: by who asks for it at once.
+#[test]
+fn who_asks_right_after_another_got_it_had_let_go() {
+    let found = held(&history(&[
+        (1, 0, MS, SLEEPS, None),
+        (1, MS, 6 * MS, TRIES, None),
+        (2, 6 * MS + 20 * US, 6 * MS + 40 * US, TRIES, Some(1)),
+        (1, 6 * MS + 60 * US, 7 * MS, SLEEPS, None),
+        (1, 7 * MS, 12 * MS, TRIES, Some(2)),
+        (1, 12 * MS + 60 * US, 13 * MS, SLEEPS, None),
+        (1, 13 * MS, 18 * MS, TRIES, None),
+        (2, 18 * MS + 20 * US, 18 * MS + 40 * US, TRIES, Some(1)),
+    ]));
+    let until = |end: u64| found.iter().any(|&(thread, _, to)| thread == 1 && to == end);
+    assert!(until(6 * MS) && until(12 * MS) && until(18 * MS), "{found:?}");
 }

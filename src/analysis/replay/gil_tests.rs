@@ -136,6 +136,34 @@ fn a_convoy_follows_its_law() {
     near(gain(&trace, "sleep*0.5"), period / (period - 0.5 * MS as f64));
 }
 
+/// The same on two idle CPUs: the hog lets go before the ticker is back at its next try, and is back
+/// before it has to wait for its own turn; now the one is seen, now the other, or neither.
+#[test]
+fn a_convoy_that_hands_over_unseen_follows_it_too() {
+    let mut drawing = Drawing::of(&["ticker", "hog"]);
+    let mut now = 20 * US;
+    for round in 0..ROUNDS {
+        drawing.sleeps(1, now, now + NAP);
+        let asks = now + NAP + 10 * US;
+        let tried = asks + TRY;
+        drawing.tries(1, asks, tried, None);
+        let (waits, returns) = [(true, true), (false, true), (false, false), (true, false)]
+            [(round * round % 7 % 4) as usize];
+        if waits {
+            drawing.tries(1, tried + 5 * US, tried + 15 * US, Some(2));
+        }
+        if returns {
+            drawing.tries(2, tried + 40 * US, tried + 45 * US, Some(1));
+        }
+        now = tried + 60 * US;
+    }
+    drawing.ends(1, now);
+    drawing.ends(2, now + 30 * US);
+    let (trace, period) = (drawing.trace(), now as f64 / ROUNDS as f64);
+    near(gain(&trace, "nogil"), period / (NAP + 70 * US) as f64);
+    near(gain(&trace, "sleep*0.5"), period / (period - 0.5 * MS as f64));
+}
+
 /// A hog in C code does not hear that the GIL is wanted; that is not Python's interval.
 #[test]
 fn who_hears_late_lets_go_late() {

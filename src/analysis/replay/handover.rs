@@ -53,29 +53,63 @@ pub enum End {
 
 /// How long a try to get the GIL takes.
 pub fn interval(gil: &Gil) -> u64 {
-    let tries = gil.waits.iter().flat_map(|wait| &wait.timeouts);
-    let mut lengths: Vec<u64> = tries.map(|&(from, to)| (to - from).0).collect();
+    let tries = gil.waits.iter().flat_map(|wait| &wait.vain);
+    let mut lengths: Vec<u64> = tries.map(|one| (one.to - one.from).0).collect();
     median(&mut lengths).unwrap_or(USUAL_INTERVAL)
+}
+
+/// Who was asked to let go of a GIL, and when.
+struct Asked<'a> {
+    /// The ends of all tries that were in vain.
+    vain: Vec<Nanos>,
+    /// The waits by who ended them, and when.
+    ended: BTreeMap<(ThreadId, Nanos), &'a GilWait>,
+    /// Those that ended by asking, by their thread and when it had it.
+    by_asking: BTreeMap<(ThreadId, Nanos), &'a GilWait>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(gil: &'a Gil) -> Self {
+        let (mut ended, mut by_asking) = (BTreeMap::new(), BTreeMap::new());
+        for wait in &gil.waits {
+            if let Some(by) = wait.by {
+                ended.insert((by, wait.woken), wait);
+            } else if wait.got_by_asking() {
+                by_asking.insert((wait.thread, wait.had), wait);
+            }
+        }
+        let tries = gil.waits.iter().flat_map(|wait| &wait.vain);
+        let mut vain: Vec<Nanos> = tries.map(|one| one.on).collect();
+        vain.sort_unstable();
+        Self { vain, ended, by_asking }
+    }
+
+    /// When the holder of that hold, which began then, was asked to let go of it, and when the wait
+    /// of who got it began; `None` where it was not.
+    fn to_let_go(&self, gil: &Gil, index: usize, began: Nanos) -> Option<(Nanos, Nanos)> {
+        let hold = &gil.holds[index];
+        if hold.let_go
+            && let Some(wait) = self.ended.get(&(hold.thread, hold.end))
+        {
+            let asked = *self.vain.get(self.vain.partition_point(|&at| at <= began))?;
+            return (asked <= hold.end).then_some((asked, wait.asked));
+        }
+        let next = gil.holds.get(index + 1).filter(|next| next.start == hold.end)?;
+        let wait = self.by_asking.get(&(next.thread, next.start))?;
+        Some((wait.had, wait.asked))
+    }
 }
 
 /// For each hold of a GIL, in their order: how it began and ended.
 pub fn ways(history: &History, gil: &Gil) -> Vec<(Begin, End)> {
     let mut ways = vec![(Begin::Own, End::Own); gil.holds.len()];
-    let mut vain: Vec<Nanos> =
-        gil.waits.iter().flat_map(|wait| &wait.timeouts).map(|&(_, to)| to).collect();
-    vain.sort_unstable();
-    let got: BTreeMap<(Option<ThreadId>, Nanos), &GilWait> =
-        gil.waits.iter().map(|wait| ((wait.by, wait.woken), wait)).collect();
+    let asked = Asked::of(gil);
     // The last hold of each thread, and when that began.
     let mut last: BTreeMap<ThreadId, (usize, Nanos)> = BTreeMap::new();
     for (index, next) in gil.holds.iter().enumerate() {
         let Some((before, began)) = last.insert(next.thread, (index, next.start)) else { continue };
         let hold = &gil.holds[before];
-        let Some(wait) = got.get(&(Some(hold.thread), hold.end)).filter(|_| hold.let_go) else {
-            continue;
-        };
-        let asked = vain.get(vain.partition_point(|&at| at < began));
-        let Some(&asked) = asked.filter(|&&at| at <= hold.end) else { continue };
+        let Some((asked, wait)) = asked.to_let_go(gil, before, began) else { continue };
         let other = gil.holds[before + 1..].first().filter(|other| other.thread != hold.thread);
         let until = other.map_or(hold.end, |other| other.end);
         if !goes_on(history, hold, next, until) {
@@ -84,7 +118,7 @@ pub fn ways(history: &History, gil: &Gil) -> Vec<(Begin, End)> {
         if ran(history, hold.thread, asked, hold.end) <= PROMPT {
             (ways[before].1, ways[index].0) = (End::Made(until), Begin::Again);
         } else {
-            ways[before].1 = End::Late(wait.asked.max(began));
+            ways[before].1 = End::Late(wait.max(began));
             if next.asked.is_none() {
                 ways[index].0 = Begin::AtOnce(hold.end);
             }

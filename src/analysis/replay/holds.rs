@@ -255,7 +255,7 @@ fn of_user(user: &Dealings, usual: &Usual) -> Vec<Hold> {
         }
         let end = next.map_or(user.life.1, Seen::begin);
         match next {
-            Some(Seen::Gone(at)) => cut.gone(at),
+            Some(Seen::Gone(at)) => cut.gone(at, marks),
             // It was still held when the life, or the recording, ended.
             None if cut.current.is_some_and(|c| c.inside.is_none() && marks.is_empty()) => {
                 cut.end(end);
@@ -325,10 +325,17 @@ impl Cutter<'_> {
     }
 
     /// It was seen to let go.
-    fn gone(&mut self, at: Nanos) {
+    fn gone(&mut self, at: Nanos, marks: &[Mark]) {
         let unsure = |current: Current| current.resumed && current.inside.is_none();
         if self.current.is_none_or(unsure) {
-            let start = Nanos(at.0.saturating_sub(self.usual.hold));
+            let usual = Nanos(at.0.saturating_sub(self.usual.hold));
+            // It was taken before or after a wait, never amid one.
+            let amid = marks.iter().rfind(|mark| mark.start < usual && usual < mark.end);
+            let start = amid.map_or(usual, |wait| {
+                let (before, after) = (usual - wait.start, wait.end - usual);
+                let first = Nanos(wait.start.0.saturating_sub(self.usual.lead));
+                if before <= after { first } else { wait.end }
+            });
             self.begin(start, None);
         }
         self.end(at);
@@ -426,6 +433,17 @@ mod tests {
         assert_eq!(spans(&found[0]), [(2, 5), (14, 17), (24, 27), (34, 37), (46, 49)]);
         assert_eq!(found[0][0].asked, Some(Nanos(0)));
         assert_eq!(found[0][2].asked, None);
+    }
+
+    /// How long it was held is known of others only: it was not taken while its thread was away.
+    #[test]
+    fn a_lock_is_taken_before_a_wait_or_after_it() {
+        let life = (Nanos(0), Nanos(60 * MS));
+        let other = Dealings { seen: vec![got(0, 1), gone(11)], marks: &[], life, near: None };
+        let marks = [wait(20, 31, 1), wait(40, 52, 1)];
+        // Ten before each of these is in a wait: near its begin, and near its end.
+        let user = Dealings { seen: vec![gone(33), gone(59)], marks: &marks, life, near: None };
+        assert_eq!(spans(&holds(&[other, user])[1]), [(20, 33), (52, 59)]);
     }
 
     /// A condition's wait inside lets go of the lock.

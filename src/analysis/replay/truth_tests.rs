@@ -188,6 +188,36 @@ fn a_barrier_waits_for_the_slowest() {
     predicts(&before, "section:light*4", &world(40_000, 20_000), 0.02);
 }
 
+/// Threads that end at once meet at the lock of their memory map: none of them is killed.
+#[test]
+fn threads_that_end_together_are_not_killed() {
+    let one = |us, name| [Sleep(us, name), Meet(0, 2)].repeat(50);
+    let (mut trace, took) = World::of(vec![one(10_000, "light"), one(20_000, "heavy")]).play();
+    let (first, second) = (Tid(101), Tid(102));
+    let is_end = |event: &&Event| matches!(event, Event::Exit(exit) if exit.tid == second);
+    let end = trace.events.iter().find(is_end).expect("it ends").time();
+    let after = |us: u64| end + Nanos(us * 1_000);
+    let madvise = Call { number: 28, ..Call::default() };
+    let mut met = Interval::blocked(second, end, after(3), after(5), Some(madvise));
+    let context = Context::Task;
+    met.waker = Some(Waker { tid: first, in_tree: true, context, call: Some(28), arg0: 0 });
+    for event in &mut trace.events {
+        match event {
+            Event::Exit(exit) => exit.time = after(if exit.tid.0 == 100 { 7 } else { 6 }),
+            // Main, that joins it.
+            Event::Interval(join) if join.on == end => {
+                (join.woken, join.on) = (Some(after(6)), after(6));
+            }
+            _ => {}
+        }
+    }
+    trace.events.push(Event::Interval(met));
+    trace.events.sort_by_key(Event::time);
+    let answer = asked(&trace, "section:heavy*0.5");
+    assert_eq!(answer.refused, None);
+    assert!((answer.speedup - 2.0).abs() < 0.02, "of {took}: {answer:?}");
+}
+
 #[test]
 fn what_comes_before_and_what_is_shared() {
     let world = |alone: u64, shared: u64| {

@@ -6,6 +6,7 @@ use crate::analysis::gil::gils;
 use crate::analysis::history::Ender;
 use crate::analysis::history::History;
 use crate::analysis::history::ObjectIndex;
+use crate::analysis::history::Stay;
 use crate::analysis::names::stem;
 use crate::analysis::objects::Rows;
 use crate::analysis::replay::change::BadChange;
@@ -29,6 +30,7 @@ use crate::analysis::replay::sites::Sites;
 use crate::analysis::report::Object;
 use crate::analysis::report::Target;
 use crate::model::Nanos;
+use crate::model::State;
 use crate::model::Symbols;
 use crate::model::ThreadId;
 use crate::model::Timelines;
@@ -452,6 +454,14 @@ fn root_thread(facts: &Facts) -> ThreadId {
 /// of another process goes on, if only to its end.
 fn ends(facts: &Facts, root: ThreadId) -> Vec<bool> {
     const DEATH: Nanos = Nanos(5_000_000);
+    // No death ends a wait for a page or a disk. Nor one for the lock of the memory map, in which two
+    // threads meet that end at once: that one is over before it is likely that a death comes.
+    const MEETING: Nanos = Nanos(1_000_000);
+    let is_deaf = |stay: Stay| match facts.history.state(stay.object) {
+        State::PageFault | State::Disk => true,
+        State::Other => stay.woken - stay.off < MEETING,
+        _ => false,
+    };
     let process_of = |id: ThreadId| facts.history.life(id).and_then(|life| life.process);
     let end_of = |id: ThreadId| facts.history.life(id).map_or(Nanos::ZERO, |life| life.end);
     let killed = |id: ThreadId| {
@@ -460,6 +470,7 @@ fn ends(facts: &Facts, root: ThreadId) -> Vec<bool> {
             _ if stay.open => true,
             Ender::Thread(killer) => {
                 !stay.released
+                    && !is_deaf(stay)
                     && killer != id
                     && process_of(killer) == process_of(id)
                     && stay.woken > stay.off

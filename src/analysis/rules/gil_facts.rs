@@ -4,6 +4,7 @@ use super::evidence::Own;
 use crate::analysis::gil::Gil;
 use crate::analysis::gil::GilHold;
 use crate::analysis::gil::GilWait;
+use crate::analysis::gil::Try;
 use crate::analysis::history::History;
 use crate::analysis::history::ObjectIndex;
 use crate::analysis::names;
@@ -80,8 +81,8 @@ fn of_one(history: &History, gil: &Gil, own: &mut Own) -> GilFacts {
     let mut asked: BTreeMap<usize, Nanos> = BTreeMap::new();
     for wait in waits.iter().filter(|wait| !wait.open) {
         facts.waits += 1;
-        facts.forced += u64::from(!wait.timeouts.is_empty());
-        tries.extend(wait.timeouts.iter().map(|&(from, to)| (to - from).0));
+        facts.forced += u64::from(!wait.vain.is_empty());
+        tries.extend(wait.vain.iter().map(|one| (one.to - one.from).0));
         let one = facts.waiters.entry(wait.thread.0).or_default();
         one.waits += 1;
         one.ns += wait.time().0;
@@ -92,10 +93,10 @@ fn of_one(history: &History, gil: &Gil, own: &mut Own) -> GilFacts {
         for (index, hold) in meanwhile(holds, wait) {
             let common = hold.end.min(wait.woken) - hold.start.max(wait.asked);
             *one.behind.entry(hold.thread.0).or_default() += common.0;
-            let within = |&&(from, to): &&(Nanos, Nanos)| from >= hold.start && to < hold.end;
-            if let Some(&(_, at)) = wait.timeouts.iter().find(within) {
-                let first = asked.entry(index).or_insert(at);
-                *first = at.min(*first);
+            let within = |one: &&Try| one.from >= hold.start && one.on < hold.end;
+            if let Some(one) = wait.vain.iter().find(within) {
+                let first = asked.entry(index).or_insert(one.on);
+                *first = one.on.min(*first);
             }
         }
     }
