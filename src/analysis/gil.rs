@@ -157,13 +157,14 @@ fn waits(history: &History) -> Vec<GilWait> {
 /// The waits of a thread that let go of the GIL, or told that it took it, at those times.
 fn waits_of(history: &History, thread: ThreadId, let_go: &[Nanos]) -> Vec<GilWait> {
     let mut all: Vec<GilWait> = Vec::new();
-    // The end of the last stay, if nothing but a try or a queue for a CPU was since.
-    let mut going = None;
+    // The ends of the last try and of the last stay, if nothing but queues for a CPU was between.
+    let mut going: Option<(Nanos, Nanos)> = None;
     let mut back = None;
     for (index, stay) in history.stays(thread, Nanos::ZERO).enumerate() {
         if !is_wait(&stay) {
             // Preempted on its way to the next try.
-            going = going.filter(|&on| stay.off <= on + RETRY).map(|_| stay.on);
+            going =
+                going.filter(|(_, on)| stay.off <= *on + RETRY).map(|(tried, _)| (tried, stay.on));
             back = back.filter(|&on| stay.off <= on + RETRY).map(|_| stay.on);
             continue;
         }
@@ -172,10 +173,10 @@ fn waits_of(history: &History, thread: ThreadId, let_go: &[Nanos]) -> Vec<GilWai
             continue;
         }
         // Who had it meanwhile waits anew.
-        let had = |on: Nanos| {
-            let_go.get(let_go.partition_point(|&at| at < on)).is_some_and(|&at| at <= stay.off)
+        let had = |since: Nanos| {
+            let_go.get(let_go.partition_point(|&at| at < since)).is_some_and(|&at| at <= stay.off)
         };
-        let again = going.is_some_and(|on| stay.off <= on + RETRY && !had(on));
+        let again = going.is_some_and(|(tried, on)| stay.off <= on + RETRY && !had(tried));
         match all.last_mut() {
             Some(last) if again && last.object == stay.object => last.retried(&stay, index),
             _ => {
@@ -195,7 +196,7 @@ fn waits_of(history: &History, thread: ThreadId, let_go: &[Nanos]) -> Vec<GilWai
                 all.push(wait);
             }
         }
-        (going, back) = (Some(stay.on), None);
+        (going, back) = (Some((stay.on, stay.on)), None);
     }
     all
 }

@@ -23,6 +23,9 @@ const WORD: u64 = 0x5000;
 const SLEEPS: Call = call(230, 0, 0);
 const TRIES: Call = call(202, WORD, 0x89);
 
+/// No call: it only waits for a CPU.
+const QUEUES: Call = call(0, 0, 0);
+
 const fn call(number: u16, arg0: u64, arg1: u64) -> Call {
     let fd = crate::model::FdKind::None;
     Call { number, arg0, arg1, arg2: 0, fd, device: 0, inode: 0 }
@@ -64,6 +67,9 @@ fn history(offs: &[Off]) -> History {
             call: by.map(|_| call.number),
             arg0: call.arg0,
         });
+        if call == QUEUES {
+            (interval.woken, interval.left) = (None, crate::model::Left::Preempted);
+        }
         events.push(Event::Interval(interval));
     }
     let trace = MemoryTrace::new(events);
@@ -241,4 +247,18 @@ fn who_asks_right_after_another_got_it_had_let_go() {
     ]));
     let until = |end: u64| found.iter().any(|&(thread, _, to)| thread == 1 && to == end);
     assert!(until(6 * MS) && until(12 * MS) && until(18 * MS), "{found:?}");
+}
+
+/// The same, and preempted between letting go of it and asking.
+#[test]
+fn who_had_it_meanwhile_and_lost_its_cpu_waits_twice_too() {
+    let history = history(&[
+        (2, 0, MS, TRIES, Some(1)),
+        (1, MS + 5 * US, MS + 40 * US, TRIES, Some(2)),
+        (2, MS + 42 * US, 2 * MS, QUEUES, None),
+        (2, 2 * MS + 50 * US, 7 * MS + 50 * US, TRIES, None),
+        (2, 7 * MS + 60 * US, 8 * MS, TRIES, Some(1)),
+    ]);
+    let waits = of(&history, 1);
+    assert_eq!(waits.len(), 2, "{waits:?}");
 }

@@ -164,6 +164,52 @@ fn a_convoy_that_hands_over_unseen_follows_it_too() {
     near(gain(&trace, "sleep*0.5"), period / (period - 0.5 * MS as f64));
 }
 
+/// A ticker behind two hogs, by Python's rule: a try during which the GIL changed hands does not ask.
+fn crowd(nap: u64) -> (MemoryTrace, u64) {
+    let mut drawing = Drawing::of(&["ticker", "hog-1", "hog-2"]);
+    let (mut holder, mut changed, mut rounds) = (2, 0, 0);
+    // Who waits since when, in the order in which they are woken.
+    let mut waiting: Vec<(u32, u64)> = vec![(3, 20 * US), (1, MS)];
+    drawing.sleeps(1, 10 * US, MS - US);
+    loop {
+        let ends = |&(_, since): &(u32, u64)| since + TRY;
+        let (first, time) = waiting.iter().map(ends).enumerate().min_by_key(|two| two.1).unwrap();
+        let (asker, since) = waiting[first];
+        drawing.tries(asker, since, time, None);
+        waiting[first].1 = time + 5 * US;
+        if since < changed {
+            continue;
+        }
+        let mut gone = time + 15 * US;
+        let (next, since) = waiting.remove(0);
+        drawing.tries(next, since, gone, Some(holder));
+        waiting.push((holder, gone + 5 * US));
+        (holder, changed) = (next, gone);
+        if holder == 1 {
+            rounds += 1;
+            if rounds == ROUNDS {
+                drawing.ends(1, gone + 50 * US);
+                return (drawing.trace(), gone + 50 * US);
+            }
+            // It gives the GIL to the next one and sleeps.
+            gone += 50 * US;
+            let (next, since) = waiting.remove(0);
+            drawing.tries(next, since, gone, Some(1));
+            drawing.sleeps(1, gone + 10 * US, gone + 10 * US + nap);
+            waiting.push((1, gone + 20 * US + nap));
+            (holder, changed) = (next, gone);
+        }
+    }
+}
+
+#[test]
+fn a_convoy_behind_two_follows_its_law() {
+    let (mut trace, took) = crowd(NAP);
+    trace.info.cpus_allowed = 4;
+    near(gain(&trace, "nogil"), took as f64 / ROUNDS as f64 / (NAP + 80 * US) as f64);
+    near(gain(&trace, "sleep*0.5"), took as f64 / crowd(NAP - MS / 2).1 as f64);
+}
+
 /// A hog in C code does not hear that the GIL is wanted; that is not Python's interval.
 #[test]
 fn who_hears_late_lets_go_late() {

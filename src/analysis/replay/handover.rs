@@ -14,6 +14,7 @@
 use crate::analysis::gil::Gil;
 use crate::analysis::gil::GilHold;
 use crate::analysis::gil::GilWait;
+use crate::analysis::gil::Try;
 use crate::analysis::history::History;
 use crate::analysis::replay::holds::median;
 use crate::model::Nanos;
@@ -60,8 +61,8 @@ pub fn interval(gil: &Gil) -> u64 {
 
 /// Who was asked to let go of a GIL, and when.
 struct Asked<'a> {
-    /// The ends of all tries that were in vain.
-    vain: Vec<Nanos>,
+    /// When somebody asked: at the end of a try in vain during which it did not change hands.
+    times: Vec<Nanos>,
     /// The waits by who ended them, and when.
     ended: BTreeMap<(ThreadId, Nanos), &'a GilWait>,
     /// Those that ended by asking, by their thread and when it had it.
@@ -78,10 +79,21 @@ impl<'a> Asked<'a> {
                 by_asking.insert((wait.thread, wait.had), wait);
             }
         }
+        let changes: Vec<Nanos> = gil
+            .holds
+            .windows(2)
+            .filter(|two| two[0].thread != two[1].thread)
+            // Who was not seen to take it, took it when it was free.
+            .map(|two| two[1].asked.map_or(two[0].end, |_| two[1].start))
+            .collect();
         let tries = gil.waits.iter().flat_map(|wait| &wait.vain);
-        let mut vain: Vec<Nanos> = tries.map(|one| one.on).collect();
-        vain.sort_unstable();
-        Self { vain, ended, by_asking }
+        let stayed = |one: &&Try| {
+            let next = changes.get(changes.partition_point(|&at| at <= one.from));
+            next.is_none_or(|&at| at >= one.to)
+        };
+        let mut times: Vec<Nanos> = tries.filter(stayed).map(|one| one.on).collect();
+        times.sort_unstable();
+        Self { times, ended, by_asking }
     }
 
     /// When the holder of that hold, which began then, was asked to let go of it, and when the wait
@@ -91,7 +103,7 @@ impl<'a> Asked<'a> {
         if hold.let_go
             && let Some(wait) = self.ended.get(&(hold.thread, hold.end))
         {
-            let asked = *self.vain.get(self.vain.partition_point(|&at| at <= began))?;
+            let asked = *self.times.get(self.times.partition_point(|&at| at <= began))?;
             return (asked <= hold.end).then_some((asked, wait.asked));
         }
         let next = gil.holds.get(index + 1).filter(|next| next.start == hold.end)?;
@@ -110,8 +122,9 @@ pub fn ways(history: &History, gil: &Gil) -> Vec<(Begin, End)> {
         let Some((before, began)) = last.insert(next.thread, (index, next.start)) else { continue };
         let hold = &gil.holds[before];
         let Some((asked, wait)) = asked.to_let_go(gil, before, began) else { continue };
-        let other = gil.holds[before + 1..].first().filter(|other| other.thread != hold.thread);
-        let until = other.map_or(hold.end, |other| other.end);
+        // The others', one after the other.
+        let others = gil.holds[before + 1..index].last();
+        let until = others.map_or(hold.end, |other| other.end);
         if !goes_on(history, hold, next, until) {
             continue;
         }
