@@ -1017,6 +1017,29 @@ fn parked_words_stay_apart_without_a_function_of_the_program() {
 }
 
 #[test]
+fn a_condition_of_musl_is_one_whatever_its_waiters_sleep_on() {
+    let waited = |inner: &[&str]| {
+        let mut play = Play::new();
+        play.crew(&[101, 102], "worker");
+        for (tid, word) in [(101, 0x9000), (102, 0x9100)] {
+            let stack: Vec<&str> =
+                ["start_thread", "settle"].iter().chain(inner).copied().collect();
+            play.until(tid, 50 * MS, Call { arg0: word, ..LOCK }, MAIN, &stack);
+        }
+        play.end_all(&[101, 102]);
+        let report = report(&play.join(&[101, 102]));
+        let words = report.objects.into_iter().filter(|o| [0x9000, 0x9100].contains(&o.address));
+        words.map(|object| (object.kind, object.waiters)).collect::<Vec<_>>()
+    };
+    let musl = ["pthread_cond_timedwait", "__timedwait_cp", "sccp"];
+    assert_eq!(waited(&musl), [("condvar", 2)]);
+    assert_eq!(waited(&musl[..1]), [("condvar", 1), ("condvar", 1)]);
+    let gil = ["take_gil", musl[0], musl[1], musl[2]];
+    assert_eq!(waited(&gil), [("gil", 2)]);
+    assert_eq!(waited(&gil[..2]), [("gil", 1), ("gil", 1)]);
+}
+
+#[test]
 fn threads_without_their_first_one_have_no_model() {
     let mut play = Play::new();
     play.crew(&[101, 102], "stray");

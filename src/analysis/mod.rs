@@ -34,6 +34,7 @@ mod verdict;
 
 pub use focus::NoSuchPart;
 pub use focus::Question;
+pub use objects::names::Names as NamedWords;
 pub use report::*;
 pub use stacks::*;
 

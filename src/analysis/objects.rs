@@ -1,7 +1,7 @@
 //! What was waited for: every wait folded into its object.
 
 mod kind;
-mod names;
+pub mod names;
 mod naming;
 mod same;
 mod tally;

@@ -18,6 +18,7 @@
 //! - Frames and stacks met stay in memory, about 100 bytes for each distinct one.
 
 mod callsite;
+mod demangle;
 mod elf;
 mod extent;
 mod files;

@@ -22,6 +22,7 @@ use blazesym::symbolize::source::Source as Place;
 use crate::model::Line;
 use crate::model::Pid;
 
+use super::demangle::demangled;
 use super::elf::Source;
 use super::files;
 use super::jit::PerfMap;
@@ -89,7 +90,7 @@ impl Resolver {
     fn vdso_names(&self, addresses: &[u64]) -> Option<Names> {
         let own: Vec<u64> = addresses.iter().map(|a| a.wrapping_add(self.own_vdso)).collect();
         let from = Place::Process(source::Process::new(ProcessOf::Slf));
-        let symbolizer = Symbolizer::new();
+        let symbolizer = symbolizer();
         let found = symbolizer.symbolize(&from, Input::AbsAddr(&own)).ok()?;
         Some(found.iter().map(lines).collect())
     }
@@ -103,7 +104,7 @@ impl Resolver {
             debug_syms: false,
             ..source::Kernel::default()
         });
-        let symbolizer = self.kernel.get_or_insert_with(Symbolizer::new);
+        let symbolizer = self.kernel.get_or_insert_with(symbolizer);
         let found = symbolizer.symbolize(&from, Input::AbsAddr(addresses));
         let names: Option<Names> = found.ok().map(|found| found.iter().map(lines).collect());
         let none = names.as_ref().is_none_or(|names| names.iter().all(Vec::is_empty));
@@ -144,7 +145,7 @@ fn file_names(module: &Module, addresses: &[u64], debug_syms: bool) -> Option<Na
     let path = readable_path(module)?;
     module.elf.as_ref().filter(|elf| elf.sound)?;
     let from = Place::Elf(source::Elf { debug_syms, ..source::Elf::new(&path) });
-    let symbolizer = Symbolizer::new();
+    let symbolizer = symbolizer();
     let found = symbolizer.symbolize(&from, Input::VirtOffset(addresses)).or_else(|_| {
         // Broken debug information: the symbol table may still be good.
         let from = Place::Elf(source::Elf { debug_syms: false, ..source::Elf::new(&path) });
@@ -153,12 +154,17 @@ fn file_names(module: &Module, addresses: &[u64], debug_syms: bool) -> Option<Na
     Some(found.ok()?.iter().map(lines).collect())
 }
 
+/// Names as they are in the file: what is demangled is for us to say.
+fn symbolizer() -> Symbolizer {
+    Symbolizer::builder().enable_demangling(false).build()
+}
+
 /// The functions at a frame, outermost first.
 fn lines(found: &Symbolized<'_>) -> Vec<Line> {
     let Symbolized::Sym(symbol) = found else { return Vec::new() };
     let Sym { name, code_info, inlined, .. } = symbol;
     let line = |name: &str, code: Option<&CodeInfo<'_>>| Line {
-        function: name.to_owned(),
+        function: demangled(name).into_owned(),
         file: code.map(|c| c.to_path().to_string_lossy().into_owned()),
         line: code.and_then(|c| c.line),
     };

@@ -55,7 +55,10 @@ pub(super) fn ways(from: u64, code: &dyn Fn(u64, u64) -> Option<Vec<u8>>) -> (Ve
             let bytes = code(place.at, LONGEST).unwrap_or_default();
             let one = Decoder::with_ip(64, &bytes, place.at, DecoderOptions::NONE).decode();
             // Behind the call that ends the thread.
-            last |= one.mnemonic() == Mnemonic::Hlt && ways.is_empty();
+            if one.mnemonic() == Mnemonic::Hlt {
+                last |= ways.is_empty();
+                break;
+            }
             match one.flow_control() {
                 FlowControl::Return => {
                     if let Ok(back) = u64::try_from(place.depth) {
@@ -160,6 +163,14 @@ mod tests {
         for unknown in [&b"\x48\x89\xec\xc3"[..], b"\xc9\xc3", b"\xff\xe0", b""] {
             assert_eq!(of(unknown), [], "{unknown:x?}");
         }
+    }
+
+    #[test]
+    fn what_ends_the_thread_behind_its_call_never_returns() {
+        // Of musl's clone: mov edi,eax; xor eax,eax; mov al,60; syscall; hlt; and the parent's ret.
+        let code = *b"\x89\xc7\x31\xc0\xb0\x3c\x0f\x05\xf4\xc3";
+        let read = |at: u64, _| Some(code.get(at as usize..)?.to_vec());
+        assert_eq!(ways(0, &read), (Vec::new(), true));
     }
 
     proptest::proptest! {

@@ -128,6 +128,35 @@ impl Attached {
     }
 }
 
+/// What a shell runs that may not be watched, as a `sudo` would be, does not keep the rest from being seen.
+#[test]
+fn a_child_that_may_not_be_watched_is_left_out_and_told() {
+    let tier = Tier::PerfNobody;
+    if !tier.available() {
+        return;
+    }
+    let place = Timesink::on(tier);
+    let guarded = place.reachable(&truth_program("guarded.c"));
+    let script = format!("{guarded} 200 & while :; do sleep 0.05; done");
+    let mut shell = place.as_its_user(&fs::canonicalize("/bin/sh").expect("a shell"));
+    let mut child =
+        shell.args(["-c", &script]).stdout(Stdio::piped()).spawn().expect("a shell starts");
+    let mut said = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut said).expect("text");
+    assert_eq!(said, "guarded=1\n");
+    let target = Waiting { child, said, place };
+    let report = Attached::to(&target, tier, &["--for", "500ms"]).end();
+    assert_adds_up(&report);
+    let pids: Vec<u64> = rows(&report, "/processes").iter().map(|p| number(p, "/pid")).collect();
+    assert!(pids.contains(&target.child.id().into()), "the shell itself: {pids:?}");
+    let names: Vec<&str> = rows(&report, "/processes").iter().map(|p| text(p, "/name")).collect();
+    assert!(!names.iter().any(|name| name.starts_with("guarded")), "{names:?}");
+    let warnings = rows(&report, "/health/warnings").iter().filter_map(Value::as_str);
+    let told: Vec<&str> = warnings.filter(|line| line.contains("not in this recording")).collect();
+    let remedy = format!("`sudo timesink attach {}`", target.child.id());
+    assert!(told.len() == 1 && told[0].contains(&remedy), "{told:?}");
+}
+
 fn thread(report: &Value, tid: u64) -> &Value {
     let found = rows(report, "/threads").iter().find(|row| number(row, "/tid") == tid);
     found.unwrap_or_else(|| panic!("no thread {tid} in {}", report["threads"]))

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
+use std::time::Instant;
 
 /// Every command that reads a trace.
 const READERS: [&[&str]; 8] = [
@@ -285,14 +286,21 @@ fn when_the_recorder_is_killed_the_command_lives_and_the_trace_is_good_to_the_la
         let _alone = alone();
         let recording = Timesink::on(tier);
         let mark = recording.place().join("mark");
+        let begun = recording.place().join("begun");
         let script = format!(
-            "i=0; while [ $i -lt 40 ]; do sleep 0.1; i=$((i+1)); done; echo done > {}",
+            "echo begun > {}; i=0; while [ $i -lt 40 ]; do sleep 0.1; i=$((i+1)); done; \
+             echo done > {}",
+            begun.display(),
             mark.display()
         );
         let mut started = recording.prepare(&["sh", "-c", &script]);
         started.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let spawned = Instant::now();
         let mut child = started.spawn().expect("timesink starts");
+        // On a busy machine the recorder takes seconds until it lets the command begin.
+        assert!(comes(&begun, 3000), "{tier:?}: the command never began");
         std::thread::sleep(Duration::from_millis(2900));
+        let longest = spawned.elapsed().as_nanos() as u64;
         child.kill().expect("ours");
         child.wait().expect("ours");
         let out = recording.place().join("out");
@@ -301,14 +309,19 @@ fn when_the_recorder_is_killed_the_command_lives_and_the_trace_is_good_to_the_la
         let report: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
         assert_adds_up(&report);
         let wall = number(&report, "/wall_ns");
-        assert!((1_000_000_000..3_000_000_000).contains(&wall), "{tier:?}: {wall}");
+        assert!((1_000_000_000..longest).contains(&wall), "{tier:?}: {wall} of {longest}");
         assert!(warned(&report), "{tier:?}: {}", report["health"]);
-        for _ in 0..400 {
-            if mark.exists() {
-                break;
-            }
+        assert!(comes(&mark, 400), "{tier:?}: the command ran to its end");
+    }
+}
+
+/// Whether there is such a file, now or within as many looks, ten milliseconds apart.
+fn comes(file: &Path, looks: u32) -> bool {
+    (0..looks).any(|_| {
+        let there = file.exists();
+        if !there {
             std::thread::sleep(Duration::from_millis(10));
         }
-        assert!(mark.exists(), "{tier:?}: the command ran to its end");
-    }
+        there
+    })
 }

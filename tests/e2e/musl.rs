@@ -5,18 +5,21 @@ use crate::program::Tier;
 use crate::program::Timesink;
 use crate::program::installed;
 use crate::report::assert_adds_up;
+use crate::report::number;
 use crate::report::rows;
 use crate::report::states;
 use crate::report::text;
+use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
 /// Threads of `musl.c`, and what each waits in.
-const THREADS: [(&str, &str); 7] = [
+const THREADS: [(&str, &str); 8] = [
     ("mutex", "lock"),
     ("rwlock", "lock"),
     ("cond", "condvar"),
+    ("cond too", "condvar"),
     ("timedcond", "condvar"),
     ("sem", "condvar"),
     ("barrier", "join"),
@@ -53,6 +56,13 @@ fn waits_of_musl_are_told_apart() {
                 // A condition's lock is waited for too.
                 assert!(right * 10 >= all * 9, "{what}");
             }
+            // Both its waiters, who sleep on words of their own, are at one condition.
+            let at = |object: &&Value| text(object, "/label").contains("`waits_for_turn`");
+            let conditions = rows(&run.report, "/objects").iter().filter(at);
+            let of = |object: &&Value| text(object, "/kind") == "condvar";
+            let conditions: Vec<&Value> = conditions.filter(of).collect();
+            let [one] = conditions.as_slice() else { panic!("{tier:?}: {conditions:?}") };
+            assert!(number(one, "/waiters") == 2 || tier.name() == "proc", "{tier:?}: {one}");
         }
     }
 }

@@ -198,3 +198,42 @@ fn without_the_kernel_tier_no_task_is_named_wrongly() {
         assert!(named[0] > 0 && named[3] > 0, "{tier:?}: {named:?}");
     }
 }
+
+/// A loop that waits for an executor whose workers are all busy is not blocked: it waits for them, and the
+/// run takes as long as their jobs do one after the other.
+#[test]
+fn a_loop_waits_for_the_jobs_that_queue_for_its_executor() {
+    const ROUNDS: u64 = 3;
+    const JOB_NS: u64 = 50_000_000;
+    let found = interpreters();
+    let Some(python) = found.first().filter(|_| Tier::Kernel.available()) else {
+        return skip("no Python, or no kernel tier");
+    };
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/busy_executor.py");
+    // Whose workers, and the jobs that each of them has behind each other in a round.
+    for (which, worker, jobs) in [("one", "jobs_0", 8), ("default", "asyncio_", 5)] {
+        let mut command = python.clone();
+        command.extend([program.display().to_string(), which.to_owned(), ROUNDS.to_string()]);
+        let run = Timesink::on(Tier::Kernel).record(&command);
+        assert_eq!(run.code(), 0, "{}", run.stderr);
+        let has_job = |row: &Value| row["stack"].to_string().contains("\"job\"");
+        let path = rows(&run.report, "/critical_path").iter();
+        let asleep = path.filter(|step| text(step, "/state") == "sleep" && has_job(step));
+        let asleep: u64 = asleep.map(|step| number(step, "/ns")).sum();
+        let least = ROUNDS * jobs * JOB_NS;
+        assert!(asleep * 10 >= least * 9, "{which}: {asleep} of {least} on the path");
+        let object = |row: &&Value| text(row, "/kind") == "epoll";
+        let epoll = rows(&run.report, "/objects").iter().find(object).expect("a loop");
+        let workers = rows(epoll, "/holders").iter();
+        let workers = workers.filter(|row| text(row, "/name").starts_with(worker) && has_job(row));
+        let blamed: u64 = workers.map(|row| number(row, "/blamed_ns")).sum();
+        assert!(blamed * 10 >= number(epoll, "/wait_ns") * 8, "{which}: {epoll}");
+        // Workers without a job: what they wait for has no better name than where.
+        let twice = |row: &&Value| text(row, "/label").contains("_worker in `_worker`");
+        assert_eq!(rows(&run.report, "/objects").iter().find(twice), None, "{which}");
+        let rules = rows(&run.report, "/findings").iter().map(|row| text(row, "/rule"));
+        let rules: Vec<&str> = rules.collect();
+        assert!(rules.contains(&"sleep-in-path"), "{which}: {rules:?}");
+        assert!(!rules.contains(&"blocked-event-loop"), "{which}: {rules:?}");
+    }
+}

@@ -130,6 +130,16 @@ fn a_lock_on_the_heap_is_called_what_the_program_says() {
         let label = format!("lock `balance`{site}");
         assert!(text(lock, "/label").starts_with(&label), "{tier:?}: {lock}");
         assert_eq!(called(&run, "lock", "lock 0x").len(), 0, "{tier:?}: {:?}", labels(&run));
+        for format in ["chrome", "perfetto"] {
+            let trace = run.out().join("trace.timesink").display().to_string();
+            let (code, shown, complaint) = timesink(&["export", &trace, "--to", format]);
+            assert_eq!(code, 0, "{complaint}");
+            let shown = String::from_utf8_lossy(&shown);
+            assert!(
+                shown.contains("lock `balance`") && !shown.contains("lock 0x"),
+                "{tier:?} {format}"
+            );
+        }
         if tier == Tier::Kernel {
             let trace = run.out().join("trace.timesink").display().to_string();
             let asked = ["whatif", &trace, "--change", "lock:balance*0.5", "--format", "json"];

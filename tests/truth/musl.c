@@ -98,7 +98,7 @@ int main(void)
 	pthread_t met = start(meets, 0, "barrier");
 	pthread_t threads[] = {
 		start(wants_lock, 0, "mutex"), start(wants_to_read, 0, "rwlock"),
-		start(waits_for_turn, 0, "cond"), start(waits_for_turn_or_time, 0, "timedcond"),
+		start(waits_for_turn, 0, "cond"), start(waits_for_turn, 0, "cond too"), start(waits_for_turn_or_time, 0, "timedcond"),
 		start(waits_for_post, 0, "sem"), start(joins, &met, "join"),
 	};
 	for (int i = 0; i < ROUNDS; i++) {

@@ -45,7 +45,15 @@ static inline uint64_t timeval_ns(struct timeval t)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_usec * 1000u;
 }
 
-/* The kernel's books on this process, last thing before the end. */
+/* The kernel's books on this process before `main`: since the fork, which timesink's own exec ended. */
+static struct rusage before_main;
+
+__attribute__((constructor)) static void note_what_was_before(void)
+{
+	getrusage(RUSAGE_SELF, &before_main);
+}
+
+/* The same, last thing before the end. */
 static inline void finish(void)
 {
 	struct rusage usage;
@@ -53,6 +61,8 @@ static inline void finish(void)
 	getrusage(RUSAGE_SELF, &usage);
 	say("voluntary", (uint64_t)usage.ru_nvcsw);
 	say("involuntary", (uint64_t)usage.ru_nivcsw);
+	say("voluntary_before_main", (uint64_t)before_main.ru_nvcsw);
+	say("involuntary_before_main", (uint64_t)before_main.ru_nivcsw);
 	say("cpu", timeval_ns(usage.ru_utime) + timeval_ns(usage.ru_stime));
 	say("major_faults", (uint64_t)usage.ru_majflt);
 	fflush(stdout);

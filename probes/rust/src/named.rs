@@ -38,7 +38,8 @@ use crate::writer::Writer;
 ///
 /// The recorder is told at the first use through a shared reference, and again whenever the value has
 /// moved since the last one; from then on no use costs more than a comparison, under a recorder or
-/// without. A name ends when its value is dropped. A value that moved away and is neither used nor
+/// without: 0.00 ns more, within 0.02 alone and 0.2 under a recorder, of the 4.4 ns to lock and unlock a `Mutex` that nobody
+/// else wants (medians and quarters of 501 rounds of each in turn, `examples/named_cost.rs`). A name ends when its value is dropped. A value that moved away and is neither used nor
 /// dropped leaves its name behind, for what is made at that address next: share it before using it.
 /// If the thread's ring is full, the next use tries again.
 ///

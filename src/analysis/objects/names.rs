@@ -164,6 +164,12 @@ impl Names {
         }
     }
 
+    /// What a word was called while it was waited for, each name in `quotes`; `None` if it never had a name.
+    pub fn of(&self, process: ProcessId, address: u64, quotes: &str) -> Option<String> {
+        let names = self.waited.get(&(process, address))?;
+        names.iter().any(|name| !name.is_empty()).then(|| shown(names, quotes))
+    }
+
     /// What the objects are called: `words` are their keys as they were counted, `ones` the keys of what
     /// stands for each.
     pub fn called(&self, words: &[Key], ones: impl Iterator<Item = Key>) -> Called {
@@ -189,21 +195,22 @@ impl Called {
     /// What the program calls a word: `accounts`; of an address that was used again, all its names. Each
     /// stands in `quotes`.
     pub fn of(&self, what: What, quotes: &str) -> Option<String> {
-        let names = self.0.get(&what)?;
-        let shown: Vec<String> = names
-            .iter()
-            .take(MOST_SHOWN)
-            .map(|name| {
-                if name.is_empty() {
-                    "one without a name".to_owned()
-                } else {
-                    format!("{quotes}{name}{quotes}")
-                }
-            })
-            .collect();
-        let more = if names.len() > MOST_SHOWN { " and others" } else { "" };
-        Some(format!("{}{more}", shown.join(" or ")))
+        self.0.get(&what).map(|names| shown(names, quotes))
     }
+}
+
+/// Names that one word had, one after the other.
+fn shown(names: &[Text], quotes: &str) -> String {
+    let shown = names.iter().take(MOST_SHOWN).map(|name| {
+        if name.is_empty() {
+            "one without a name".to_owned()
+        } else {
+            format!("{quotes}{name}{quotes}")
+        }
+    });
+    let shown: Vec<String> = shown.collect();
+    let more = if names.len() > MOST_SHOWN { " and others" } else { "" };
+    format!("{}{more}", shown.join(" or "))
 }
 
 #[cfg(test)]
@@ -296,6 +303,8 @@ mod tests {
         let called = names.called(&[key], [Key { what: shared, ..key }].into_iter());
         assert_eq!(called.of(shared, "`").as_deref(), Some("`accounts` or one without a name"));
         assert_eq!(called.of(key.what, ""), None);
+        assert_eq!(names.of(ONE, 0x1000, "`").as_deref(), Some("`accounts` or one without a name"));
+        assert_eq!(names.of(ONE, 0x5000, "`"), None);
         let nameless = Key { what: What::Word(ONE, 0x5000), ..key };
         assert_eq!(names.called(&[nameless], [nameless].into_iter()).of(nameless.what, ""), None);
     }

@@ -199,6 +199,8 @@ impl Namer<'_> {
                 Some(format!("{noun} {name}{at}"))
             }
             What::Word(..) if let Some(call) = self.python_call(tally) => {
+                // A worker that waits for a job is in no function but that which is named anyway.
+                let call = if at.starts_with(&format!(" in `{call}`")) { noun } else { &call };
                 Some(format!("{call}{at}"))
             }
             What::Word(_, address) => {

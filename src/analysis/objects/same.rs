@@ -7,6 +7,9 @@
 //! * A parking lot (`parking_lot`, and what is built on it) lets each thread sleep on a word of
 //!   its own and keeps the queues elsewhere: the words tell threads apart, not locks. What is
 //!   waited for is known by where it is waited for: the function outside the library.
+//! * A condition variable of musl, and so the GIL of a Python that is built with it, lets each wait sleep
+//!   on a word of its own, on the stack of the thread (`struct waiter` of `pthread_cond_timedwait.c`). It is
+//!   known the same way; a GIL by its process, as long as that has only one.
 //! * A condition of Python's `threading`, and so its queues, events and futures, makes a lock for each
 //!   wait. It is known the same way.
 //! * Children of one name that are waited for one after the other at one place, and calls of which
@@ -17,6 +20,7 @@ use super::Key;
 use super::Tally;
 use super::What;
 use crate::analysis::names;
+use crate::analysis::report::FrameRow;
 use crate::model::FastMap;
 use crate::model::ProcessId;
 use crate::model::StackId;
@@ -59,11 +63,21 @@ pub fn unify(
                 let slot = (key.state, process, caller);
                 same[index] = *parked.entry(slot).or_insert(index as u32);
             }
+            (Tells::MuslCondition(caller), What::Word(process, _)) => {
+                let caller = if key.state == State::Gil { String::new() } else { caller };
+                let slot = (key.state, process, caller);
+                same[index] = *parked.entry(slot).or_insert(index as u32);
+            }
             (Tells::GlibcCondition, what) => {
                 let one = before(what).and_then(|what| first.get(&Key { what, ..*key }));
                 same[index] = one.copied().unwrap_or(same[index]);
             }
             _ => {}
+        }
+    }
+    for (_, &index) in parked.iter().filter(|((state, ..), _)| *state == State::Gil) {
+        if let Some(other) = only_other_gil(tallies, &same, index) {
+            same[index as usize] = other;
         }
     }
     for index in 0..same.len() {
@@ -80,6 +94,18 @@ pub fn unify(
         }
     }
     same
+}
+
+/// The one other GIL of the process that the object at `index` is a GIL of.
+fn only_other_gil(tallies: &[(Key, Tally)], same: &[u32], index: u32) -> Option<u32> {
+    let of = |at: u32| match tallies[at as usize].0 {
+        Key { state: State::Gil, what: What::Word(process, _) } => Some(process),
+        _ => None,
+    };
+    let mut others =
+        (0..).zip(same).filter(|&(at, &one)| one == at && at != index && of(at) == of(index));
+    let (other, _) = others.next()?;
+    others.next().is_none().then_some(other)
 }
 
 /// The first of the two words of a condition variable, given the second.
@@ -103,6 +129,8 @@ fn heaviest(tally: &Tally) -> Option<StackId> {
 enum Tells {
     Nothing,
     GlibcCondition,
+    /// It is one wait's own word; the function that waits for the condition.
+    MuslCondition(String),
     /// It is a thread's own word; the function that called the parking lot.
     Parked(String),
 }
@@ -135,6 +163,8 @@ impl Stacks<'_> {
             // Each wait for a condition of Python has a lock of its own.
             let site = names::call_site(self.symbols, stack).unwrap_or_default();
             Tells::Parked(format!("{call} {site}"))
+        } else if has(&["pthread_cond_"]) && frames.iter().any(is_musl) {
+            names::call_site(self.symbols, stack).map_or(Tells::Nothing, Tells::MuslCondition)
         } else if has(&["pthread_cond_"]) {
             Tells::GlibcCondition
         } else {
@@ -143,4 +173,14 @@ impl Stacks<'_> {
         self.known.insert(stack, told.clone());
         told
     }
+}
+
+/// Whether a function is musl's: of its library (glibc's is `libc.so.6`), or linked into the program.
+fn is_musl(frame: &FrameRow) -> bool {
+    let module = frame.module.as_deref().unwrap_or_default();
+    let module = module.rsplit_once('/').map_or(module, |(_, base)| base);
+    module == "libc.so"
+        || module.starts_with("ld-musl")
+        || module.starts_with("libc.musl")
+        || matches!(frame.name.as_str(), "__timedwait" | "__timedwait_cp")
 }

@@ -39,16 +39,20 @@ fn judge(evidence: &Evidence, gil: &Object) -> Option<Finding> {
         return None;
     }
     let ran = runners(evidence, gil);
-    let ran_names = words::threads(evidence, ran.iter().map(|&(id, _)| id));
     let hot = ran.first().and_then(|&(id, _)| evidence.lives.get(id as usize)?.hot.clone());
     let at = hot.map_or_else(String::new, |(at, _)| format!(", mostly{}", words::inside(&at)));
+    let ran_names = words::threads(evidence, ran.iter().map(|&(id, _)| id));
+    let meanwhile = if ran.is_empty() {
+        String::new()
+    } else {
+        format!(" {ran_names} ran Python code meanwhile{at}.")
+    };
     let part = words::percent(share);
     let waiters = words::count(gil.waiters, "thread");
     let text = format!(
-        "{waiters} waited {} for the GIL, and for {part} of the run at least one was waiting. {} ran \
-         Python code meanwhile{at}.{}",
+        "{waiters} waited {} for the GIL, and for {part} of the run at least one was waiting.\
+         {meanwhile}{}",
         Nanos(gil.wait_ns),
-        ran_names,
         letting_go(evidence, gil),
     );
     let outcome = match &gain {

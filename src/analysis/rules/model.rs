@@ -111,6 +111,8 @@ fn judgement(
         return Some(shared);
     }
     let cpu = process.states.0[State::Running].share_of(Nanos(life));
+    // Whose waits were not seen may have waited for each other.
+    let seen = process.states.0[State::Unknown].share_of(process.states.0.total()) < UNSEEN;
     let free = evidence.report.utilisation.mean_cpus < 0.7 * evidence.cpus();
     match kind {
         "single-thread" if cpu > 0.6 && free && evidence.cpus() >= 2.0 => Some(format!(
@@ -141,11 +143,11 @@ fn judgement(
         "single-thread" if cpu < 0.2 && process.states.0[State::Child].0 < life.div_ceil(2) => {
             Some("It mostly waits: one thread is enough unless its waits could overlap".to_owned())
         }
-        "thread-pool" => {
+        "thread-pool" if seen => {
             let (n, busy) = workers_at_work(evidence, process)?;
             Some(format!("Of {n:.0} workers {busy:.1} had work on average"))
         }
-        "threads" | "fork-join" if workers >= 2 => {
+        "threads" | "fork-join" if workers >= 2 && seen => {
             let waiting: Nanos = [State::Join, State::Condvar, State::Lock, State::Gil]
                 .into_iter()
                 .map(|state| process.states.0[state])
@@ -159,6 +161,9 @@ fn judgement(
         _ => None,
     }
 }
+
+/// The part of the threads' time without a reason from which on nobody can say who was at work.
+const UNSEEN: f64 = 0.1;
 
 /// How many workers a pool of threads has, and how many had work on average.
 fn workers_at_work(evidence: &Evidence, process: &ProcessRow) -> Option<(f64, f64)> {

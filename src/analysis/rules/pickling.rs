@@ -115,11 +115,10 @@ fn moved(evidence: &Evidence, all: &[Time]) -> String {
     let mut pipes: Vec<(String, u64)> = pipes.filter_map(of).collect();
     pipes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let carried = pipes.iter().take(2);
-    let carried: Vec<String> = carried
-        .map(|(label, most)| format!("at most {} through `{label}`", words::bytes(*most)))
-        .collect();
+    let carried: Vec<String> =
+        carried.map(|(label, most)| format!("{} (`{label}`)", words::bytes(*most))).collect();
     if !carried.is_empty() {
-        let _ = write!(text, " Of it went {}.", carried.join(" and "));
+        let _ = write!(text, " Pipes carried at most {}.", carried.join(" and "));
     }
     text
 }

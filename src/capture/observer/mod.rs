@@ -294,7 +294,8 @@ impl Observer {
         }
         if self.refused > 0 {
             warnings.push(format!(
-                "{} looks at sleeping threads were refused (other user, or not dumpable)",
+                "{} looks at sleeping threads were refused, so what those waited in is `unknown`: their program is \
+                 another user's, or guards its memory (`PR_SET_DUMPABLE`). With sudo timesink sees it",
                 self.refused
             ));
         }

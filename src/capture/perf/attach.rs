@@ -66,6 +66,8 @@ pub(super) struct Attachment {
     suspects: BTreeSet<Tid>,
     /// All that were met by the first list have their events.
     listed: bool,
+    /// Descendants that may not be watched.
+    left_out: BTreeSet<Pid>,
     /// When to list for the last time; `None`: that was.
     last: Option<Nanos>,
 }
@@ -122,7 +124,7 @@ impl PerfSource {
                         self.add_found(member.pid, tid, member.parent);
                         return Ok(());
                     }
-                    Err(error) if is_gone(&error) => {}
+                    Err(error) if is_gone(&error) || self.leave_out(member.pid, &error) => {}
                     Err(error) => return Err(refused(member.pid, &error)),
                 }
             }
@@ -139,7 +141,7 @@ impl PerfSource {
         let members = adopted::tree(&attachment.roots);
         let mut listed = Listed::Complete;
         let mut unheard: Vec<(Pid, Tid, Pid)> = Vec::new();
-        for member in &members {
+        for member in members.iter().filter(|member| !attachment.left_out.contains(&member.pid)) {
             let new = member.tids.iter().filter(|tid| !attachment.opened.contains(tid));
             unheard.extend(new.map(|&tid| (member.pid, tid, member.parent)));
         }
@@ -166,11 +168,31 @@ impl PerfSource {
             }
             match self.open_more(tid) {
                 Ok(()) => self.add_found(pid, tid, parent),
-                Err(error) if is_gone(&error) => {}
+                Err(error) if is_gone(&error) || self.leave_out(pid, &error) => {}
                 Err(error) => return Err(refused(pid, &error)),
             }
         }
         Ok(listed)
+    }
+
+    /// Goes on without a process that may not be watched and that nobody asked for by name, as the `sudo`
+    /// below a shell; false for any other.
+    fn leave_out(&mut self, pid: Pid, error: &io::Error) -> bool {
+        let Some(attachment) = &mut self.attachment else { return false };
+        let asked_for = attachment.roots.contains(&pid);
+        if asked_for || !is_guarded(error) {
+            return false;
+        }
+        if attachment.left_out.insert(pid) {
+            let roots: Vec<String> =
+                attachment.roots.iter().map(|root| root.0.to_string()).collect();
+            self.warnings.push(format!(
+                "Process {} is not in this recording: {MAY_NOT}. With it: `sudo timesink attach {}`",
+                pid.0,
+                roots.join(" "),
+            ));
+        }
+        true
     }
 
     /// Opens the events of one more thread, into the rings that are there.
@@ -284,6 +306,15 @@ fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ESRCH)
 }
 
+/// Why a process may not be watched by who may watch others.
+const MAY_NOT: &str = "it belongs to another user, has more rights than you, or guards its memory";
+
+/// Whether it is the process that may not be watched: a paranoid kernel refuses all alike.
+fn is_guarded(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM))
+        && doctor::sysctl("kernel/perf_event_paranoid").is_none_or(|level| level <= 2)
+}
+
 /// Why a thread of `pid` may not be recorded, and what to type.
 fn refused(pid: Pid, error: &io::Error) -> CaptureError {
     let (reason, remedy) = match error.raw_os_error() {
@@ -291,19 +322,10 @@ fn refused(pid: Pid, error: &io::Error) -> CaptureError {
             "every thread takes two descriptors for each CPU, and there are no more".to_owned(),
             "raise the limit (`ulimit -Hn`), or use `--tier proc`".to_owned(),
         ),
-        // A paranoid kernel has refused before: this is about the process.
-        Some(libc::EACCES | libc::EPERM)
-            if doctor::sysctl("kernel/perf_event_paranoid").is_none_or(|level| level <= 2) =>
-        {
-            (
-                format!(
-                    "process {} may not be watched: it belongs to another user, has \
-                     more rights than you, or guards its memory",
-                    pid.0
-                ),
-                format!("`sudo timesink attach {}`", pid.0),
-            )
-        }
+        _ if is_guarded(error) => (
+            format!("process {} may not be watched: {MAY_NOT}", pid.0),
+            format!("`sudo timesink attach {}`", pid.0),
+        ),
         _ => return refusal(error),
     };
     CaptureError::NotAllowed { tier: "perf", reason, remedy }

@@ -116,7 +116,7 @@ pub fn write(
         json: Json::new(out),
         ids: &ids,
         rows: &rows,
-        namer: Namer::new(&survey.objects),
+        namer: Namer::new(&survey.called),
         chooser: chooser(others),
         wakers: &marks.wakers,
         threads: Vec::new(),
@@ -253,7 +253,7 @@ impl Slices<'_, '_> {
         }
         let process = self.rows.process_of(segment.thread);
         let pid = self.rows.processes()[process.0 as usize].pid.0;
-        let name = self.namer.name(&WaitKey::new(segment.state, segment.call, pid));
+        let name = self.namer.name(&WaitKey::new(segment.state, segment.call, process, pid));
         let call = segment.call.map(|call| {
             let label = syscall_label(call.number);
             format!(",\"args\":{{\"system call\":{}}}", Quoted(&label))

@@ -1,6 +1,7 @@
 //! What an exporter must know of a whole trace before it writes the first byte.
 
 use super::Histogram;
+use super::names::Called;
 use crate::model::Both;
 use crate::model::Event;
 use crate::model::Gap;
@@ -9,15 +10,14 @@ use crate::model::Lost;
 use crate::model::Nanos;
 use crate::model::Segment;
 use crate::model::State;
-use crate::model::Text;
 use crate::model::ThreadId;
 use crate::model::Timelines;
 use crate::model::Trace;
 use crate::model::Visitor;
 use crate::model::Waker;
 use crate::model::Words;
+use crate::model::is_futex;
 use crate::model::walk_knowing;
-use std::collections::BTreeMap;
 
 /// A change of state that no stay on a CPU tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +51,8 @@ pub struct Survey {
     pub waits: Histogram,
     /// Lengths of stays on a CPU and in its queue.
     pub others: Histogram,
-    /// What descriptors of processes are called, by kernel pid, descriptor and inode.
-    pub objects: BTreeMap<(u32, u32, u64), Text>,
+    /// What is waited for is called.
+    pub called: Called,
     /// Reports of losses.
     pub lost: Vec<Lost>,
     /// Losses of one thread each.
@@ -106,6 +106,11 @@ impl Visitor for Survey {
         let (thread, at) = (segment.thread, segment.start);
         let seen = *self.seen(thread);
         let interval = segment.interval;
+        if segment.state.is_wait()
+            && let Some(call) = segment.call.filter(|call| is_futex(call.number))
+        {
+            self.called.names.waited(segment.process, call.object(), at);
+        }
         let waker = interval.and_then(|interval| interval.waker);
         let left = interval.map_or(0, |interval| interval.cpu_off);
         self.last_cpu = self.last_cpu.max(segment.cpu.unwrap_or(0)).max(left);
@@ -133,6 +138,7 @@ impl Visitor for Survey {
     }
 
     fn event(&mut self, timelines: &Timelines, thread: Option<ThreadId>, event: &Event) {
+        self.called.names.take(timelines, thread, event);
         match (event, thread) {
             (Event::Start(start), Some(thread)) => {
                 self.seen(thread).parent = timelines.thread_of(start.parent_tid);
@@ -141,7 +147,12 @@ impl Visitor for Survey {
             (Event::Lost(lost), _) => self.lost.push(*lost),
             (Event::Object(object), _) => {
                 let key = (object.pid.0, object.descriptor, object.inode);
-                self.objects.insert(key, object.label.clone());
+                self.called.descriptors.insert(key, object.label.clone());
+            }
+            (Event::Word(word), _) if !word.symbol.is_empty() => {
+                if let Some(process) = timelines.live_process(word.pid) {
+                    self.called.symbols.insert((process, word.address), word.symbol.clone());
+                }
             }
             _ => {}
         }

@@ -116,7 +116,7 @@ pub fn write(
         out: &mut out,
         ids: &ids,
         rows: &rows,
-        namer: Namer::new(&survey.objects),
+        namer: Namer::new(&survey.called),
         symbols: trace.symbols(),
         selection,
         running: Counter::new(tracks::RUNNING, "threads running", rows.window(), segments),

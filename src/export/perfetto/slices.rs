@@ -129,7 +129,7 @@ impl Slices<'_, '_, '_> {
         self.waits += 1;
         let process = self.rows.process_of(thread);
         let pid = self.rows.processes()[process.0 as usize].pid.0;
-        let key = WaitKey::new(wait.state, wait.call, pid);
+        let key = WaitKey::new(wait.state, wait.call, process, pid);
         let name = self.names.iid(self.out, interned::EVENT_NAMES, key, || self.namer.name(&key));
         let category = self
             .states
