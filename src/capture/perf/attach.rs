@@ -18,6 +18,7 @@ use super::machine::Output;
 use super::period;
 use super::record::Found;
 use super::record::Raw;
+use super::record::Task;
 use super::record::What;
 use super::refusal;
 use super::stack_bytes;
@@ -260,6 +261,11 @@ impl PerfSource {
             });
         }
         self.batch.clear();
+        for raw in self.ended_unheard(begin) {
+            self.machine.apply(raw, &mut |_| {});
+        }
+        let (machine, naming) = (&mut self.machine, &mut self.naming);
+        let mut send = |job| naming.as_mut().map(|naming| naming.send(job)).unwrap_or_default();
         let mut starts: Vec<Start> = Vec::new();
         machine.begin(begin, &mut |start| starts.push(start));
         if starts.is_empty() {
@@ -281,6 +287,31 @@ impl PerfSource {
         Ok(())
     }
 
+    /// Ends, at `time`, of threads that are gone without a record of it: a thread that was started while
+    /// the events of its parent were being opened has inherited those of some CPUs, and may have
+    /// ended on another.
+    fn ended_unheard(&mut self, time: Nanos) -> Vec<Raw> {
+        let gone: Vec<(Pid, Tid)> =
+            self.machine.tids().filter(|&(pid, tid)| stat(pid, tid).is_none()).collect();
+        if gone.is_empty() {
+            return Vec::new();
+        }
+        // In this order: the record of an end that shows in `/proc` is in a ring when we read it.
+        self.read(false);
+        self.pending.sort_by_key(|raw| raw.time);
+        let told = |raw: &Raw| match &raw.what {
+            What::Exit(task) => Some(task.tid),
+            _ => None,
+        };
+        let told: FastSet<Tid> = self.pending.iter().filter_map(told).collect();
+        let unheard = gone.into_iter().filter(|(_, tid)| !told.contains(tid));
+        let end = |(pid, tid)| {
+            let what = What::Exit(Task { pid, ppid: pid, tid, ptid: tid });
+            Raw { time, tid, pid, cpu: 0, what }
+        };
+        unheard.map(end).collect()
+    }
+
     /// Looks for the last time for those who were being made when the recording began.
     pub(super) fn list_again(&mut self, now: Nanos) -> Result<(), CaptureError> {
         let due = |attachment: &Attachment| attachment.last.is_some_and(|last| last <= now);
@@ -288,6 +319,8 @@ impl PerfSource {
             return Ok(());
         }
         let listed = self.list();
+        let ended = self.ended_unheard(now);
+        self.pending.extend(ended);
         self.pending.sort_by_key(|raw| raw.time);
         // A suspect is asked a second time, at the next drain.
         let suspects = |attachment: &Attachment| !attachment.suspects.is_empty();
