@@ -17,6 +17,7 @@ mod idle;
 pub mod names;
 mod objects;
 mod path;
+mod pools;
 pub mod replay;
 mod report;
 mod retries;

@@ -301,10 +301,38 @@ pub struct Promise {
     pub interval: Option<(f64, f64)>,
 }
 
+/// What the report says of so many workers (`workers:POOL=N`), and that it gains nothing where it says nothing.
+fn dealt(change: &str, report: &Value) -> Promise {
+    let (pool, workers) = change["workers:".len()..].split_once('=').expect("POOL=N");
+    let number = |finding: &Value, name: &str| {
+        let row = rows(finding, "evidence").iter().find(|row| row["what"] == name)?;
+        row["value"].as_f64()
+    };
+    let about = |finding: &&Value| {
+        finding["rule"] == "pool-size"
+            && finding["severity"] == "cost"
+            && mentions(&finding["title"], pool)
+            && number(finding, "workers dealt to") == workers.parse().ok()
+    };
+    let range = rows(report, "findings").iter().find(about).and_then(|finding| {
+        number(finding, "times as fast, at least").zip(number(finding, "times as fast, at most"))
+    });
+    let speedup = range.map_or(1.0, |(low, high)| (low * high).sqrt());
+    Promise { speedup, interval: range }
+}
+
+/// Whether a pool's jobs are dealt out again for it, not the run replayed.
+pub fn is_dealt(change: &Change) -> bool {
+    change.name.starts_with("workers:")
+}
+
 /// The speedup that the replay predicts; what it said instead if it does not.
 pub fn predicted(change: &Change, recording: &Recording) -> Result<Promise, String> {
     let name = resolved(change, &recording.report)
         .ok_or_else(|| format!("{}: there is no such object", change.name))?;
+    if is_dealt(change) {
+        return Ok(dealt(&name, &recording.report));
+    }
     let answer = whatif(&recording.trace(), &name);
     let answer = answer.as_ref().unwrap_or(&recording.report["whatif"]);
     speedup(answer, &name).ok_or_else(|| match answer["refused"].as_str() {

@@ -400,4 +400,26 @@ pub const WORKLOADS: &[Workload] = &[
         ],
         ..BLANK
     },
+    Workload {
+        id: "21",
+        title: "a pool of 2 for 100 jobs that sleep 20 ms",
+        program: Python("small_pool.py"),
+        facts: &[fact("both sleep all the time", "worker.sleep", "pool", 1.9, 2.01)],
+        states: &[of("worker", "sleep", "worker.sleep")],
+        verdict: verdict(&["sleep-bound"], "run_job"),
+        findings: &[&["pool-size"]],
+        changes: &[change("workers:worker=4", &["workers=4"], 1.9, 10.0)],
+        ..BLANK
+    },
+    Workload {
+        id: "21l",
+        title: "21 with 9 of 12 ms under one lock: more workers gain nothing",
+        program: Python("small_pool.py"),
+        arguments: &["job=12", "inside=9"],
+        facts: &[fact("the lock is held all the time", "900000000", "pool", 0.85, 1.01)],
+        states: &[of("worker", "sleep", "worker.sleep"), of("worker", "lock", "worker.lock")],
+        verdict: verdict(&["lock-bound"], "run_job"),
+        changes: &[change("workers:worker=4", &["workers=4"], 1.0, 6.0)],
+        ..BLANK
+    },
 ];

@@ -12,6 +12,7 @@ use crate::checks::Part::Objects;
 use crate::checks::Part::States;
 use crate::checks::Part::Theory;
 use crate::checks::Part::Verdict;
+use crate::checks::Part::WhatIf;
 
 /// For every workload.
 const ALWAYS: &[Part] = &[Facts, States, Theory];
@@ -41,6 +42,8 @@ const BESIDES: &[(&str, &[Part])] = &[
     ("18", &[Objects, Verdict, Culprit, Innocent]),
     ("19", &[Objects, Verdict, Culprit, Innocent]),
     ("20", &[Objects, Holds, Verdict, Culprit, Innocent, Findings]),
+    ("21", &[Verdict, Culprit, Findings, WhatIf]),
+    ("21l", &[Verdict, WhatIf]),
 ];
 
 /// Whether this part is asserted for this workload.

@@ -33,7 +33,7 @@ mod gil_tests;
 #[cfg(test)]
 mod truth_tests;
 #[cfg(test)]
-mod world;
+pub(crate) mod world;
 
 pub use candidates::Replayed;
 pub use candidates::replayed;

@@ -18,6 +18,8 @@ use crate::analysis::history::Life;
 use crate::analysis::history::Stay;
 use crate::analysis::names;
 use crate::analysis::names::StackTask;
+use crate::analysis::pools;
+use crate::analysis::pools::Dealt;
 use crate::analysis::report::ConcurrencyModel;
 use crate::analysis::report::FrameRow;
 use crate::analysis::report::Gain;
@@ -73,6 +75,8 @@ pub struct Evidence<'a> {
     on_path: FastMap<u32, u64>,
     /// Its pools, found when first asked for.
     pools: OnceCell<Vec<Pool<'a>>>,
+    /// Its pools whose jobs were dealt out to other numbers of workers.
+    pub dealt: Vec<Dealt>,
     /// The concurrency model of each process, once it is known.
     pub models: Vec<ConcurrencyModel>,
 }
@@ -153,6 +157,7 @@ impl<'a> Evidence<'a> {
             children: BTreeMap::new(),
             on_path: report.path.threads.iter().map(|on| (on.id, on.ns)).collect(),
             pools: OnceCell::new(),
+            dealt: Vec::new(),
             models: Vec::new(),
         };
         for thread in &report.threads {
@@ -173,6 +178,7 @@ impl<'a> Evidence<'a> {
             }
             evidence.take_tally(tally);
             evidence.gils = gil_facts::gather(history, gils, ids, &mut own);
+            evidence.dealt = pools::dealt(&evidence, told, symbols);
         }
         evidence
     }

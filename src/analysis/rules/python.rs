@@ -12,6 +12,10 @@ pub struct Roles {
     pub selector: bool,
     /// A worker of a `ThreadPoolExecutor` or a `ThreadPool`.
     pub thread_pool: bool,
+    /// It takes jobs from the queue of a pool of the library, as a thread or as a process.
+    pub worker: bool,
+    /// It waits for the results of `Executor.map`, which hands all jobs in before.
+    pub maps: bool,
     /// It keeps a pool of processes going, or hands it work.
     pub process_pool: bool,
     /// It deals with other processes of the program by Python's library.
@@ -68,6 +72,13 @@ impl Roles {
             roles.selector |= own && file.ends_with("/selectors.py");
             roles.thread_pool |=
                 bare == "_worker" && file.ends_with("/concurrent/futures/thread.py");
+            roles.worker |= bare == "_worker" && file.ends_with("/concurrent/futures/thread.py")
+                || bare == "_process_worker" && file.ends_with("/concurrent/futures/process.py")
+                || bare == "worker" && file.ends_with("/multiprocessing/pool.py");
+            roles.maps |= bare == "result_iterator"
+                && file.ends_with("/concurrent/futures/_base.py")
+                || bare == "_chain_from_iterable_of_lists"
+                    && file.ends_with("/concurrent/futures/process.py");
             roles.process_pool |= file.ends_with("/concurrent/futures/process.py")
                 && bare != "_process_worker"
                 || bare.starts_with("_handle_") && file.ends_with("/multiprocessing/pool.py");
@@ -94,6 +105,8 @@ impl Roles {
         self.selector |= other.selector;
         self.thread_pool |= other.thread_pool;
         self.process_pool |= other.process_pool;
+        self.worker |= other.worker;
+        self.maps |= other.maps;
         self.processes |= other.processes;
         self.pickles |= other.pickles;
         self.any |= other.any;
