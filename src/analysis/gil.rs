@@ -241,34 +241,57 @@ const AT_WORK: Nanos = Nanos(500_000);
 /// waited for was not seen: where two would hold it at once, the one that was seen to get it or to let
 /// go of it does.
 fn holds(history: &History, waits: &[GilWait]) -> Vec<GilHold> {
-    let mut users: Vec<ThreadId> =
-        waits.iter().flat_map(|wait| [Some(wait.thread), wait.by]).flatten().collect();
-    users.sort_unstable();
-    users.dedup();
     let mut all = Vec::new();
-    for &user in &users {
-        let got = waits.iter().filter(|wait| wait.thread == user && !wait.open);
-        let got = got.map(|wait| Seen::Got(wait.asked, wait.had));
-        let gone = waits.iter().filter(|wait| wait.by == Some(user));
-        let gone = gone.map(|wait| Seen::Gone(wait.woken));
-        let made = asks_after(waits, user).map(Seen::Gone);
-        let mut seen: Vec<Seen> = got.chain(gone).chain(made).collect();
+    for (user, mut seen) in seen(history, waits) {
         seen.sort_unstable_by_key(|one| one.order());
         of_thread(history, user, &seen, &mut all);
     }
     apart(all)
 }
 
-/// When a thread let go of it because another asked for it, who was not seen to be woken: it asks for
-/// it again right after the other has it.
-fn asks_after(waits: &[GilWait], thread: ThreadId) -> impl Iterator<Item = Nanos> {
-    let own = waits.iter().filter(move |wait| wait.thread == thread).map(|wait| wait.asked);
-    let own: Vec<Nanos> = own.collect();
-    let others = waits.iter().filter(move |wait| wait.thread != thread && wait.got_by_asking());
-    others.map(|wait| wait.had).filter(move |&had| {
-        let next = own.get(own.partition_point(|&asked| asked < had));
-        next.is_some_and(|&asked| asked <= had + RETRY)
-    })
+/// With more users than this, who of them was at work is not looked at.
+const FEW_USERS: usize = 16;
+
+/// What was seen of each user. Where one got it by asking, another had let go of it then, and woke
+/// nobody: the first who asks for it right after, or else the only one that was not waiting.
+fn seen(history: &History, waits: &[GilWait]) -> BTreeMap<ThreadId, Vec<Seen>> {
+    let mut seen: BTreeMap<ThreadId, Vec<Seen>> = BTreeMap::new();
+    let mut asks: Vec<(Nanos, ThreadId)> = Vec::with_capacity(waits.len());
+    for wait in waits {
+        let own = seen.entry(wait.thread).or_default();
+        if !wait.open {
+            own.push(Seen::Got(wait.asked, wait.had));
+        }
+        if let Some(by) = wait.by {
+            seen.entry(by).or_default().push(Seen::Gone(wait.woken));
+        }
+        asks.push((wait.asked, wait.thread));
+    }
+    asks.sort_unstable();
+    let users: Vec<ThreadId> = seen.keys().copied().collect();
+    for wait in waits.iter().filter(|wait| wait.got_by_asking()) {
+        let first = asks.partition_point(|&(asked, _)| asked < wait.had);
+        let soon = asks[first..].iter().take_while(|(asked, _)| *asked <= wait.had + RETRY);
+        let asker = soon.map(|&(_, thread)| thread).find(|&thread| thread != wait.thread);
+        let only = || {
+            let others = users.iter().filter(|&&user| user != wait.thread);
+            let mut at_work = others.filter(|&&user| is_at_work(history, user, wait.had));
+            let first = at_work.next();
+            first.filter(|_| at_work.next().is_none()).copied()
+        };
+        let few = users.len() <= FEW_USERS;
+        if let Some(thread) = asker.or_else(|| few.then(only).flatten()) {
+            seen.entry(thread).or_default().push(Seen::Gone(wait.had));
+        }
+    }
+    seen
+}
+
+/// Whether a thread lives then and waits for nothing.
+fn is_at_work(history: &History, thread: ThreadId, at: Nanos) -> bool {
+    let lives = history.life(thread).is_some_and(|life| life.start < at && at < life.end);
+    let stay = history.stays(thread, at).next();
+    lives && stay.is_none_or(|stay| at < stay.off || stay.woken <= at)
 }
 
 #[derive(Clone, Copy)]

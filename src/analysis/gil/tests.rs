@@ -225,6 +225,10 @@ fn who_goes_on_after_another_had_it_has_it_again() {
         (1, 6 * MS + 50 * US, 7 * MS, SLEEPS, None),
         (1, 7 * MS, 12 * MS, TRIES, None),
         (2, 12 * MS + 20 * US, 12 * MS + 30 * US, TRIES, Some(1)),
+        // One more that may have let go first.
+        (3, 0, 6 * MS - 50 * US, SLEEPS, None),
+        (3, 6 * MS + 60 * US, 20 * MS, SLEEPS, None),
+        (3, 20 * MS, 21 * MS, TRIES, Some(2)),
     ]));
     let hog: Vec<_> =
         found.iter().filter(|hold| hold.0 == 1).map(|hold| (hold.1, hold.2)).collect();
@@ -261,4 +265,21 @@ fn who_had_it_meanwhile_and_lost_its_cpu_waits_twice_too() {
     ]);
     let waits = of(&history, 1);
     assert_eq!(waits.len(), 2, "{waits:?}");
+}
+
+/// Nobody asks, and there is no other who could have had it.
+#[test]
+fn the_only_one_at_work_had_let_go() {
+    let found = held(&history(&[
+        (1, 0, MS, SLEEPS, None),
+        (1, MS, 6 * MS, TRIES, Some(2)),
+        (3, 0, 40 * MS, SLEEPS, None),
+        (3, 40 * MS, 41 * MS, TRIES, Some(2)),
+        (1, 6 * MS + 50 * US, 7 * MS, SLEEPS, None),
+        (1, 7 * MS, 12 * MS, TRIES, None),
+        (1, 12 * MS + 50 * US, 13 * MS, SLEEPS, None),
+        (1, 13 * MS, 18 * MS, TRIES, None),
+    ]));
+    let until = |end: u64| found.iter().any(|&(thread, _, to)| thread == 1 && to == end);
+    assert!(until(12 * MS) && until(18 * MS), "{found:?}");
 }
