@@ -73,11 +73,14 @@ fn crew(
     rows: &[&ThreadRow],
     at: &mut Waits,
 ) -> Option<Crew> {
-    let python = evidence.roles(rows[0].id).worker;
+    let python = rows.iter().any(|row| evidence.roles(row.id).worker);
+    // One thread that waits for a condition is no pool; Python's library says that it is one.
+    if !python && rows.len() < 2 {
+        return None;
+    }
     let workers: Vec<ThreadId> = rows.iter().map(|row| ThreadId(row.id)).collect();
     let queues = if python { at.queues(told, &workers) } else { own_queues(evidence, &workers) };
-    // One thread that waits for a condition is no pool; Python's library says that it is one.
-    if !python && (queues.is_empty() || workers.len() < 2) {
+    if !python && queues.is_empty() {
         return None;
     }
     let mut crew = Crew {

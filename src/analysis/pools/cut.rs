@@ -89,7 +89,7 @@ pub fn stretches(told: &Told, crew: &Crew, at: &mut Waits) -> Vec<Stretch> {
 /// Without stretches that are too short for a job. One that a job follows at once is its beginning: it
 /// took the job, and woke who waits for that.
 fn without_tiny(all: Vec<Stretch>) -> Vec<Stretch> {
-    let mean = all.iter().map(|one| one.time().0).sum::<u64>() / all.len().max(1) as u64;
+    let mean = all.iter().map(Stretch::time).sum::<Nanos>().0 / all.len().max(1) as u64;
     let mut kept: Vec<Stretch> = Vec::new();
     let mut tiny: Option<Stretch> = None;
     for mut one in all {

@@ -57,12 +57,13 @@ pub const MOST_WORKERS: usize = 256;
 pub fn deal(work: &Work, workers: usize) -> Option<f64> {
     let mut table = Table::new(work);
     table.arrive();
-    loop {
+    // Each job comes, has waited and is done. More than that are times too large to be told apart.
+    for _ in 0..=4 * work.jobs.len() {
         table.take(workers);
-        let Some(next) = table.next() else { break };
+        let Some(next) = table.next() else { return table.end() };
         table.advance(next);
     }
-    table.end()
+    None
 }
 
 struct Table<'w> {
@@ -113,7 +114,8 @@ impl<'w> Table<'w> {
         while let Some(entry) = self.behind.first_entry().filter(|e| *e.key() <= self.first) {
             for job in entry.remove() {
                 if let Arrival::After(_, delay) = self.work.jobs[job].arrives {
-                    self.coming.push(Reverse((self.first_at as u64 + delay, job)));
+                    let time = (self.first_at as u64).saturating_add(delay);
+                    self.coming.push(Reverse((time, job)));
                 }
             }
         }

@@ -65,6 +65,8 @@ const LEAST_ERROR: f64 = 0.05;
 const UNSEEN: f64 = 0.25;
 /// With more of the jobs' time in locks, more workers would wait for them.
 const MOST_LOCKS: f64 = 0.05;
+/// With more stays off the CPU than this its workers' jobs are not cut out: each takes up to 130 bytes.
+const MOST_STAYS: usize = 500_000;
 /// Pools looked at: each costs some ten dealings.
 const MOST_POOLS: usize = 8;
 
@@ -77,16 +79,30 @@ pub fn dealt(evidence: &Evidence, told: &Told, symbols: &Symbols) -> Vec<Dealt> 
     let mut at = Waits::new(symbols);
     let mut crews = crew::crews(evidence, told, &mut at);
     crews.truncate(MOST_POOLS);
+    // Whoever hands jobs to several pools may do so at once to one of them, and one by one to another.
+    let feeds: Vec<_> = crews.iter().map(|crew| crew.feeders.clone()).collect();
+    for (index, crew) in crews.iter_mut().enumerate() {
+        let others = feeds.iter().enumerate().filter(|&(other, _)| other != index);
+        crew.at_once &= others.into_iter().all(|(_, feeders)| feeders.is_disjoint(&crew.feeders));
+    }
     crews.iter().filter_map(|crew| dealt_one(evidence, told, crew, &mut at)).collect()
 }
 
 fn dealt_one(evidence: &Evidence, told: &Told, crew: &Crew, at: &mut Waits) -> Option<Dealt> {
+    let stays = |&worker| told.history.stays(worker, Nanos::ZERO).take(MOST_STAYS).count();
+    let stays: usize = crew.workers.iter().map(stays).sum();
+    if crew.workers.len() > MOST_WORKERS || stays >= MOST_STAYS {
+        return None;
+    }
     let whole = cut::stretches(told, crew, at);
+    if whole.len() > MOST_JOBS {
+        return None;
+    }
     let cut = cut::by_likeness(&whole);
-    let busy: u64 = whole.iter().map(|one| one.time().0).sum();
+    let busy: Nanos = whole.iter().map(Stretch::time).sum();
     let locks: Nanos = whole.iter().map(|one| one.locks).sum();
     let most = (MOST_JOBS, FEWEST_JOBS);
-    if !(most.1..=most.0).contains(&cut.jobs.len()) || locks.share_of(Nanos(busy)) > MOST_LOCKS {
+    if !(most.1..=most.0).contains(&cut.jobs.len()) || locks.share_of(busy) > MOST_LOCKS {
         return None;
     }
     let (late, early) = works(evidence, told, crew, &cut.jobs)?;

@@ -261,7 +261,7 @@ impl PerfSource {
             });
         }
         self.batch.clear();
-        for raw in self.ended_unheard(begin) {
+        for raw in self.ended_unheard(Some(begin)) {
             self.machine.apply(raw, &mut |_| {});
         }
         let (machine, naming) = (&mut self.machine, &mut self.naming);
@@ -287,17 +287,19 @@ impl PerfSource {
         Ok(())
     }
 
-    /// Ends, at `time`, of threads that are gone without a record of it: a thread that was started while
+    /// Ends, at `time` or now, of threads that are gone without a record of it: a thread that was started while
     /// the events of its parent were being opened has inherited those of some CPUs, and may have
     /// ended on another.
-    fn ended_unheard(&mut self, time: Nanos) -> Vec<Raw> {
+    fn ended_unheard(&mut self, time: Option<Nanos>) -> Vec<Raw> {
         let gone: Vec<(Pid, Tid)> =
-            self.machine.tids().filter(|&(pid, tid)| stat(pid, tid).is_none()).collect();
+            self.machine.tids().filter(|&(pid, tid)| has_ended(pid, tid)).collect();
         if gone.is_empty() {
             return Vec::new();
         }
         // In this order: the record of an end that shows in `/proc` is in a ring when we read it.
         self.read(false);
+        // After the last switch that it left.
+        let time = time.unwrap_or_else(monotonic);
         self.pending.sort_by_key(|raw| raw.time);
         let told = |raw: &Raw| match &raw.what {
             What::Exit(task) => Some(task.tid),
@@ -319,7 +321,7 @@ impl PerfSource {
             return Ok(());
         }
         let listed = self.list();
-        let ended = self.ended_unheard(now);
+        let ended = self.ended_unheard(None);
         self.pending.extend(ended);
         self.pending.sort_by_key(|raw| raw.time);
         // A suspect is asked a second time, at the next drain.
@@ -333,6 +335,11 @@ impl PerfSource {
 
 fn stat(pid: Pid, tid: Tid) -> Option<Stat> {
     procfs::read_task(pid, tid, "stat").and_then(|text| procfs::parse_stat(&text))
+}
+
+/// Whether `/proc` knows nothing of a thread any more, or only that it has ended.
+fn has_ended(pid: Pid, tid: Tid) -> bool {
+    stat(pid, tid).is_none_or(|stat| matches!(stat.state, b'Z' | b'X'))
 }
 
 fn is_gone(error: &io::Error) -> bool {
